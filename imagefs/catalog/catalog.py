@@ -1,0 +1,366 @@
+"""Reading and changing the catalog: each method is one transaction.
+
+Changes return once they survive the death of the process; those that make something
+complete (`seal`, `publish`) return once they survive power loss. Methods are called on the
+loop's thread (or the only thread of a command) and block for some tens of microseconds.
+Several processes may have the catalog open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from imagefs.catalog import schema
+from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
+from imagefs.errors import Busy, Corrupt, Exists, ImagefsError, IOFailure, NoSpace, NotFound
+from imagefs.model import ObjectId, TreeNumber
+
+_COLUMNS = (
+    "number, kind, account, place, name, state, manifest, parent, created, used, entries, bytes, "
+    "stored, deleted"
+)
+_INSERT = (
+    "INSERT INTO tree (kind, account, place, name, state, manifest, parent, created, used, entries,"
+    " bytes, stored) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class Catalog:
+    """The open catalog of one store."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the database at `path`; raises StoreError, Corrupt."""
+        self._path = path
+        self._connection = schema.connect(path)
+
+    def __repr__(self) -> str:
+        (trees,) = self._connection.execute("SELECT count(*) FROM tree").fetchone()
+        return f"<Catalog {self._path}: {trees} trees>"
+
+    def close(self) -> None:
+        """Close the database; what was changed stays."""
+        self._connection.close()
+
+    # -- looking up ---------------------------------------------------------------------
+
+    def tree(self, number: TreeNumber) -> TreeRow | None:
+        """The tree of that number, deleted or not."""
+        return self._one("number = ?", number)
+
+    def image(self, account: str, name: str) -> TreeRow | None:
+        """An account's image by name, unless it is deleted."""
+        return self.living(Kind.IMAGE, account, "", name)
+
+    def instance(self, account: str, place: str, name: str) -> TreeRow | None:
+        """An account's instance by its image's reference and its name, unless it is deleted."""
+        return self.living(Kind.INSTANCE, account, place, name)
+
+    def living(self, kind: Kind, account: str, place: str, name: str) -> TreeRow | None:
+        """The one tree that bears this name now."""
+        return self._one(
+            "account = ? AND kind = ? AND place = ? AND name = ? AND deleted IS NULL",
+            account, str(kind), place, name,
+        )  # fmt: skip
+
+    def last_deleted(self, kind: Kind, account: str, place: str, name: str) -> TreeRow | None:
+        """The tree of this name that was deleted last."""
+        return self._one(
+            "account = ? AND kind = ? AND place = ? AND name = ? AND deleted IS NOT NULL"
+            " ORDER BY deleted DESC, number DESC LIMIT 1",
+            account, str(kind), place, name,
+        )  # fmt: skip
+
+    def images(self, account: str, *, deleted: bool = False) -> list[TreeRow]:
+        """An account's images in the order of their names: the living, or the deleted."""
+        return self._listing(Kind.IMAGE, account, deleted)
+
+    def instances(self, account: str, *, deleted: bool = False) -> list[TreeRow]:
+        """An account's instances by place and name: the living, or the deleted."""
+        return self._listing(Kind.INSTANCE, account, deleted)
+
+    def instances_at(self, account: str, place: str) -> list[TreeRow]:
+        """The living instances under one image reference, in the order of their names."""
+        return self._rows(
+            "account = ? AND kind = 'instance' AND place = ? AND deleted IS NULL ORDER BY name",
+            account, place,
+        )  # fmt: skip
+
+    def numbers(self, account: str) -> set[TreeNumber]:
+        """The numbers of all trees of an account, deleted ones too."""
+        rows = self._fetch("SELECT number FROM tree WHERE account = ?", account)
+        return {TreeNumber(number) for (number,) in rows}
+
+    def aliases(self, account: str) -> dict[str, str]:
+        """An account's aliases: name to the image's name it stands for."""
+        return dict(self._fetch("SELECT name, target FROM alias WHERE account = ?", account))
+
+    def alias(self, account: str, name: str) -> str | None:
+        """The image name that an alias stands for."""
+        rows = self._fetch(
+            "SELECT target FROM alias WHERE account = ? AND name = ?", account, name
+        )
+        return rows[0][0] if rows else None
+
+    # -- changing -----------------------------------------------------------------------
+
+    def place_number(self, path: str) -> int:
+        """A small number that stands for `path` in this store for ever (for inode numbers)."""
+        rows = self._fetch("SELECT number FROM place WHERE path = ?", path)
+        if not rows:
+            with self._changing():
+                self._connection.execute("INSERT OR IGNORE INTO place (path) VALUES (?)", (path,))
+            rows = self._fetch("SELECT number FROM place WHERE path = ?", path)
+        return int(rows[0][0])
+
+    def create_draft(self, account: str, name: str, now: int) -> TreeRow:
+        """Add an empty draft; raises Exists."""
+        with self._changing():
+            self._refuse_taken(account, name)
+            return self._insert(Kind.IMAGE, account, "", name, State.DRAFT, None, None, now)
+
+    def publish(
+        self, account: str, name: str, sealed: Sealed, parent: str | None, now: int
+    ) -> TreeRow:
+        """Add a sealed image whose objects are durable; raises Exists."""
+        with self._changing(durable=True):
+            self._refuse_taken(account, name)
+            return self._insert(
+                Kind.IMAGE, account, "", name, State.SEALED, sealed.manifest, parent, now, sealed
+            )
+
+    def seal(self, row: TreeRow, sealed: Sealed) -> TreeRow:
+        """Turn a draft into a sealed image of the same name, with a new number."""
+        with self._changing(durable=True):
+            self._replace(row)
+            return self._insert(
+                Kind.IMAGE, row.account, "", row.name, State.SEALED, sealed.manifest,
+                row.parent, row.created, sealed,
+            )  # fmt: skip
+
+    def promote(self, row: TreeRow, name: str, sealed: Sealed, now: int) -> TreeRow:
+        """Turn an instance into the sealed image `name`; raises Exists."""
+        with self._changing(durable=True):
+            self._refuse_taken(row.account, name)
+            self._replace(row)
+            return self._insert(
+                Kind.IMAGE, row.account, "", name, State.SEALED, sealed.manifest, row.reference,
+                now, sealed,
+            )  # fmt: skip
+
+    def unseal(self, row: TreeRow) -> TreeRow:
+        """Turn a sealed image that was never used into a draft, with a new number."""
+        with self._changing():
+            self._replace(row)
+            return self._insert(
+                Kind.IMAGE, row.account, "", row.name, State.DRAFT, row.manifest, row.parent,
+                row.created,
+            )  # fmt: skip
+
+    def clone(
+        self, image: TreeRow, account: str, place: str, names: Sequence[str], now: int
+    ) -> list[TreeRow]:
+        """Add instances of a sealed image, all or none; raises Exists with the first name taken."""
+        with self._changing():
+            if not image.used:
+                self._connection.execute(
+                    "UPDATE tree SET used = 1 WHERE number = ?", (image.number,)
+                )
+            return [
+                self._insert(
+                    Kind.INSTANCE, account, place, name, State.LIVE, image.manifest,
+                    image.reference, now,
+                )
+                for name in names
+            ]  # fmt: skip
+
+    def reset(self, row: TreeRow, now: int) -> TreeRow:
+        """Put a fresh clone in the place of an instance, which counts as deleted from now on."""
+        with self._changing():
+            self._mark_deleted(row.number, now)
+            return self._insert(
+                Kind.INSTANCE, row.account, row.place, row.name, State.LIVE, row.manifest,
+                row.parent, now,
+            )  # fmt: skip
+
+    def rename(self, row: TreeRow, name: str) -> TreeRow:
+        """Give a tree another name; raises Exists."""
+        with self._changing():
+            if row.kind is Kind.IMAGE:
+                self._refuse_taken(row.account, name)
+            self._named(
+                "UPDATE tree SET name = ? WHERE number = ?", (name, row.number), row.place, name
+            )
+        return self._present(row.number)
+
+    def delete(self, row: TreeRow, now: int) -> None:
+        """Take a tree out of sight; it can be brought back until gc removes it."""
+        with self._changing():
+            self._mark_deleted(row.number, now)
+
+    def undelete(self, row: TreeRow) -> TreeRow:
+        """Bring a deleted tree back under its old name; raises Exists."""
+        with self._changing():
+            if row.kind is Kind.IMAGE:
+                self._refuse_taken(row.account, row.name)
+            self._named(
+                "UPDATE tree SET deleted = NULL WHERE number = ?",
+                (row.number,), row.place, row.name,
+            )  # fmt: skip
+        return self._present(row.number)
+
+    def set_alias(self, account: str, name: str, target: str, now: int, *, replace: bool) -> None:
+        """Let `name` stand for the image `target`; raises Exists unless it replaces an alias."""
+        with self._changing():
+            if not replace or self.alias(account, name) is None:
+                self._refuse_taken(account, name)
+            self._connection.execute(
+                "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)", (account, name, target, now)
+            )
+
+    def remove_alias(self, account: str, name: str) -> None:
+        """Forget an alias; raises NotFound."""
+        with self._changing():
+            cursor = self._connection.execute(
+                "DELETE FROM alias WHERE account = ? AND name = ?", (account, name)
+            )
+            if not cursor.rowcount:
+                raise NotFound(f"Alias {name} does not exist")
+
+    def rename_alias(self, account: str, name: str, new_name: str, now: int) -> None:
+        """Move an alias to another name, over another alias if there is one."""
+        with self._changing():
+            target = self.alias(account, name)
+            if target is None:
+                raise NotFound(f"Alias {name} does not exist")
+            if self.alias(account, new_name) is None:
+                self._refuse_taken(account, new_name)
+            self._connection.execute(
+                "DELETE FROM alias WHERE account = ? AND name = ?", (account, name)
+            )
+            self._connection.execute(
+                "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)",
+                (account, new_name, target, now),
+            )
+
+    # -- inside -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _changing(self, *, durable: bool = False) -> Iterator[None]:
+        """A write transaction; `durable` waits for the disk at its end."""
+        if durable:
+            self._connection.execute("PRAGMA synchronous=FULL")
+        try:
+            with self._mapped_errors():
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+        finally:
+            if durable:
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    @contextlib.contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _mapped(error, self._path) from error
+
+    def _fetch(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+        with self._mapped_errors():
+            return self._connection.execute(sql, arguments).fetchall()
+
+    def _rows(self, condition: str, *arguments: object) -> list[TreeRow]:
+        rows = self._fetch(f"SELECT {_COLUMNS} FROM tree WHERE {condition}", *arguments)  # noqa: S608
+        return [_row(row) for row in rows]
+
+    def _one(self, condition: str, *arguments: object) -> TreeRow | None:
+        rows = self._rows(condition, *arguments)
+        return rows[0] if rows else None
+
+    def _listing(self, kind: Kind, account: str, deleted: bool) -> list[TreeRow]:
+        return self._rows(
+            f"account = ? AND kind = ? AND deleted IS {'NOT ' if deleted else ''}NULL"
+            " ORDER BY place, name, deleted",
+            account, str(kind),
+        )  # fmt: skip
+
+    def _present(self, number: TreeNumber) -> TreeRow:
+        row = self.tree(number)
+        if row is None:
+            raise NotFound(f"Tree {number} is not in the catalog")
+        return row
+
+    def _insert(
+        self, kind: Kind, account: str, place: str, name: str, state: State,
+        manifest: ObjectId | None, parent: str | None, now: int, sealed: Sealed | None = None,
+    ) -> TreeRow:  # fmt: skip
+        figures = (sealed.entries, sealed.bytes, sealed.stored) if sealed else (None,) * 3
+        cursor = self._named(
+            _INSERT,
+            (str(kind), account, place, name, str(state), manifest, parent, now, 0, *figures),
+            place, name,
+        )  # fmt: skip
+        return TreeRow(
+            TreeNumber(cursor.lastrowid or 0), kind, account, place, name, state, manifest,
+            parent, now, False, *figures, None,
+        )  # fmt: skip
+
+    def _named(
+        self, sql: str, arguments: tuple[object, ...], place: str, name: str
+    ) -> sqlite3.Cursor:
+        """Run a statement that gives a tree a name, which may be taken."""
+        try:
+            return self._connection.execute(sql, arguments)
+        except sqlite3.IntegrityError as error:
+            kind = "Instance" if place else "Image"
+            reference = f"{place}/{name}" if place else name
+            raise Exists(f"{kind} {reference} exists already") from error
+
+    def _replace(self, row: TreeRow) -> None:
+        """Remove a row that another one is about to stand for."""
+        cursor = self._connection.execute(
+            "DELETE FROM tree WHERE number = ? AND deleted IS NULL", (row.number,)
+        )
+        if not cursor.rowcount:
+            raise NotFound(f"{row.kind.capitalize()} {row.reference} does not exist any more")
+
+    def _mark_deleted(self, number: TreeNumber, now: int) -> None:
+        cursor = self._connection.execute(
+            "UPDATE tree SET deleted = ? WHERE number = ? AND deleted IS NULL", (now, number)
+        )
+        if not cursor.rowcount:
+            raise NotFound(f"Tree {number} does not exist any more")
+
+    def _refuse_taken(self, account: str, name: str) -> None:
+        """Image names and aliases share one space."""
+        if self.image(account, name) is not None or self.alias(account, name) is not None:
+            raise Exists(f"Image {name} exists already")
+
+
+def _row(values: tuple[Any, ...]) -> TreeRow:
+    number, kind, account, place, name, state, manifest, parent, created, used, *rest = values
+    return TreeRow(
+        number, Kind(kind), account, place, name, State(state), manifest, parent, created,
+        bool(used), *rest,
+    )  # fmt: skip
+
+
+def _mapped(error: sqlite3.Error, path: Path) -> ImagefsError:
+    """The error of ours for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return NoSpace(f"No space left for the catalog {path}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corrupt(f"The catalog {path} is damaged ({error}); put a good copy of it in its place")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(f"The catalog {path} is locked by another process: try again")
+    return IOFailure(f"The catalog {path} cannot be used: {error}")

@@ -1,0 +1,64 @@
+"""The rows of the catalog as values."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from imagefs.model import ObjectId, TreeNumber
+
+
+class Kind(enum.StrEnum):
+    """What a tree is to its user."""
+
+    IMAGE = "image"
+    INSTANCE = "instance"
+
+
+class State(enum.StrEnum):
+    """Whether a tree may change. Instances and drafts change, sealed images never do."""
+
+    DRAFT = "draft"
+    SEALED = "sealed"
+    LIVE = "live"
+
+
+class TreeRow(msgspec.Struct, frozen=True):
+    """One image or instance.
+
+    `place` is empty for an image and the reference of its image for an instance. `manifest`
+    is the tree of a sealed image, and what lies below the overlay of a draft or an instance
+    (None: an empty tree). `parent` says where it came from, for people. `used` images were
+    cloned, shared, copied or exported and can't become drafts again. `entries`, `bytes` and
+    `stored` (what sealing it added to the store) are known for sealed images. Times are ns.
+    """
+
+    number: TreeNumber
+    kind: Kind
+    account: str
+    place: str
+    name: str
+    state: State
+    manifest: ObjectId | None
+    parent: str | None
+    created: int
+    used: bool
+    entries: int | None
+    bytes: int | None
+    stored: int | None
+    deleted: int | None
+
+    @property
+    def reference(self) -> str:
+        """The reference under which its owner knows it."""
+        return f"{self.place}/{self.name}" if self.place else self.name
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """What sealing a tree found out: its manifest and the figures that `show` prints."""
+
+    manifest: ObjectId
+    entries: int
+    bytes: int
+    stored: int

@@ -1,0 +1,82 @@
+"""The catalog's tables, and opening a database that has them.
+
+`tree.number` is also the upper half of the inode numbers that the kernel sees, so it is
+never used twice (AUTOINCREMENT). A name is free again once its tree is deleted: uniqueness
+holds among the living, which the partial index says. A tree that turns into another one
+(a draft sealed, an instance moved to images/) gets a new row and a new number, because its
+inode numbers change.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from imagefs.errors import Corrupt, StoreError
+
+VERSION = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS tree (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind     TEXT NOT NULL,
+    account  TEXT NOT NULL,
+    place    TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    state    TEXT NOT NULL,
+    manifest BLOB,
+    parent   TEXT,
+    created  INTEGER NOT NULL,
+    used     INTEGER NOT NULL DEFAULT 0,
+    entries  INTEGER,
+    bytes    INTEGER,
+    stored   INTEGER,
+    deleted  INTEGER
+);
+CREATE UNIQUE INDEX IF NOT EXISTS tree_name
+    ON tree (account, kind, place, name) WHERE deleted IS NULL;
+CREATE TABLE IF NOT EXISTS alias (
+    account TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    target  TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (account, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS place (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    path   TEXT NOT NULL UNIQUE
+);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open or create the catalog at `path`.
+
+    Raises StoreError for a newer format, Corrupt for a damaged file.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        _prepare(connection, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise Corrupt(
+            f"The catalog {path} is damaged ({error}); put a good copy of it in its place"
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StoreError(
+            f"The catalog {path} has format {version}, this imagefs knows {VERSION}: use a newer one"
+        )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    if version < VERSION:
+        connection.executescript(
+            f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={VERSION};COMMIT;"
+        )

@@ -1,0 +1,74 @@
+"""Open files and directories."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Generic, NewType, TypeVar
+
+from imagefs.errors import Stale
+from imagefs.model import Ino
+from imagefs.vfs.volume import Volume
+
+FileHandle = NewType("FileHandle", int)
+
+T = TypeVar("T")
+
+
+class OpenFile:
+    """A regular file held open. `privileged` openers keep set-user-id bits when they write.
+
+    `sync_target` is the change of the volume that the fsync under way must make durable.
+    """
+
+    __slots__ = ("ino", "privileged", "sync_target", "volume", "writable")
+
+    def __init__(self, volume: Volume, ino: Ino, *, writable: bool, privileged: bool) -> None:
+        self.volume = volume
+        self.ino = ino
+        self.writable = writable
+        self.privileged = privileged
+        self.sync_target: int | None = None
+
+
+class OpenDirectory:
+    """A directory held open inside a volume, or above the volumes (then `volume` is None).
+
+    `names[i]` is the name that the listing gave at position i, so that any position can be
+    returned to however the directory changed since: names are listed in order, and the
+    listing goes on behind that name.
+    """
+
+    __slots__ = ("ino", "names", "sync_target", "volume")
+
+    def __init__(self, volume: Volume | None, ino: Ino) -> None:
+        self.volume = volume
+        self.ino = ino
+        self.names: list[bytes] = []
+        self.sync_target: int | None = None
+
+
+class Handles(Generic[T]):
+    """Numbers for open things; a number is not used twice."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._open: dict[int, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, thing: T) -> FileHandle:
+        """Give `thing` a number."""
+        number = next(self._numbers)
+        self._open[number] = thing
+        return FileHandle(number)
+
+    def __getitem__(self, number: FileHandle) -> T:
+        try:
+            return self._open[number]
+        except KeyError:
+            raise Stale(f"File handle {number} is not open") from None
+
+    def pop(self, number: FileHandle) -> T:
+        """Take a number back."""
+        return self._open.pop(number)
