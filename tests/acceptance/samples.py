@@ -5,6 +5,7 @@ import random
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 CHUNK = 128 * 1024
@@ -27,7 +28,7 @@ def build(root: Path, *, privileged: bool) -> None:
     make_names(root / "names")
     make_links(root / "links")
     make_sparse(root / "sparse")
-    make_attributes(root / "attributes")
+    make_attributes(root / "attributes", unreadable=privileged)
     make_special(root / "special")
     if privileged:
         make_privileged(root / "privileged")
@@ -97,9 +98,10 @@ def make_sparse(folder: Path) -> None:
         file.truncate(8 * CHUNK + 5)
 
 
-def make_attributes(folder: Path) -> None:
+def make_attributes(folder: Path, *, unreadable: bool) -> None:
     folder.mkdir()
-    for mode in (0o000, 0o400, 0o600, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o6711, 0o1644):
+    modes = (0o400, 0o600, 0o644, 0o755, 0o777, 0o4755, 0o2755, 0o6711, 0o1644)
+    for mode in (0o000, 0o200, *modes) if unreadable else modes:
         file = folder / f"mode-{mode:04o}"
         file.write_text(f"{mode:o}\n")
         file.chmod(mode)
@@ -157,3 +159,8 @@ def make_times(folder: Path) -> None:
     os.utime(folder / "symlink", ns=(1, 987_654_321), follow_symlinks=False)
     (folder / "directory").mkdir()
     os.utime(folder / "directory", ns=(1, 1_000_000_001))
+
+
+if __name__ == "__main__":
+    # For a tree of another user.
+    build(Path(sys.argv[1]), privileged=False)

@@ -1,0 +1,133 @@
+"""What the acceptance and crash tests stand on: people with homes, and a Debian system."""
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.mounts import detach_below, new_folder, remove_folder
+from tests.acceptance.person import Person
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+USER = "imagefs-test"
+RELEASE = "bookworm"
+SHARED_PARTS = ("imagefs", "tools", "tests", "pyproject.toml", "README.md")
+SURROUNDINGS = ("PATH", "LANG", "TERM", "SSL_CERT_FILE", "PIP_CERT", "PIP_FIND_LINKS")
+ALARMS = ("Traceback (most recent call last)", "ERROR", "CRITICAL", "WARNING")
+
+
+@cache
+def cache_folder() -> Path:
+    """For what is made once for many runs: outside of the checkout, and open to other users."""
+    if os.geteuid() == 0:
+        folder = Path("/var/cache/imagefs-test")
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagefs-test"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# Found now, because the tests run with another home.
+cache_folder()
+
+
+def surroundings(home: Path, name: str) -> dict[str, str]:
+    """A clean environment: the user's, and what the machine needs to reach its registries."""
+    kept = {key: os.environ[key] for key in SURROUNDINGS if key in os.environ}
+    return {**kept, "HOME": str(home), "USER": name, "LOGNAME": name, "LC_ALL": "C.UTF-8"}
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Path:
+    """A minimal Debian system, made once and kept for later runs; not to be changed."""
+    if os.geteuid() != 0:
+        pytest.skip("debootstrap takes root")
+    folder = cache_folder() / f"rootfs-{RELEASE}"
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            command = ["debootstrap", "--variant=minbase", RELEASE, str(partial)]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stdout + made.stderr
+            partial.rename(folder)
+    return folder
+
+
+@pytest.fixture
+def root() -> Iterator[Person]:
+    """The superuser, with a home of his own."""
+    if os.geteuid() != 0:
+        pytest.skip("takes root")
+    yield from at_home(Person("root", new_folder(), ROOT))
+
+
+@pytest.fixture(scope="session")
+def user_checkout() -> Path:
+    """A copy of the checkout that belongs to root and that every user can read."""
+    checkout = cache_folder() / "checkout"
+    checkout.mkdir(exist_ok=True)
+    parts = [str(ROOT / part) for part in SHARED_PARTS if (ROOT / part).exists()]
+    excluded = ["--exclude=__pycache__", "--exclude=.venv"]
+    subprocess.run(["rsync", "-a", "--delete", *excluded, *parts, str(checkout)], check=True)
+    return checkout
+
+
+@pytest.fixture
+def user(user_checkout: Path) -> Iterator[Person]:
+    """An ordinary user: a throw-away one when the tests run as root, else whoever runs them."""
+    home = new_folder()
+    if os.geteuid() != 0:
+        yield from at_home(Person(pwd.getpwuid(os.geteuid()).pw_name, home, ROOT))
+        return
+    entry = ordinary_user()
+    caches = cache_folder() / "user"
+    for folder in (home, caches):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+    become = ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
+    person = Person(USER, home, user_checkout, become, {"XDG_CACHE_HOME": str(caches)})
+    yield from at_home(person)
+
+
+def ordinary_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(USER)
+    except KeyError:
+        command = ["useradd", "--system", "--user-group", "--no-create-home", USER]
+        subprocess.run(command, check=True)
+        return pwd.getpwnam(USER)
+
+
+@pytest.fixture(params=["root", "user"])
+def anyone(request: pytest.FixtureRequest) -> Person:
+    """Root, then an ordinary user."""
+    person = request.getfixturevalue(request.param)
+    assert isinstance(person, Person)
+    return person
+
+
+def at_home(person: Person) -> Iterator[Person]:
+    """Lends the person to a test; afterwards nothing may be mounted, and the log must be calm."""
+    full = {**surroundings(person.home, person.name), **person.environment}
+    person = Person(person.name, person.home, person.checkout, person.prefix, full)
+    try:
+        yield person
+        alarms = [line for log in person.logs() for line in alarming(log)]
+        detach_below(person.home)
+        assert not alarms, "The daemon's log has\n" + "\n".join(alarms[:40])
+    finally:
+        remove_folder(person.home)
+
+
+def alarming(log: Path) -> list[str]:
+    """The lines of a log from the first traceback on, and every warning and error."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if any(alarm in line for alarm in ALARMS)]
