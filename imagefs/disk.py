@@ -1,0 +1,231 @@
+"""The one door to the host's files: packs, raw data and published files go through it.
+
+A `Disk` makes system calls and nothing else; it knows no format. Tests hand in a subclass
+that records calls, fails the N-th, or forgets what was not synced. Methods block and may be
+called from any thread. OSError is mapped here: ENOSPC and EDQUOT become `NoSpace`,
+FileNotFoundError and FileExistsError pass unchanged, everything else becomes `IOFailure`
+with the path in its message. (SQLite does its own file access; its files are named in
+docs/durability.md.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagefs.errors import ImagefsError, IOFailure, NoSpace
+
+_FALLOC_KEEP_SIZE = 1
+_FALLOC_PUNCH_HOLE = 2
+_SYNC_FILE_RANGE_WRITE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
+_NO_NOWAIT = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def failure(error: OSError, where: int | str | Path) -> ImagefsError | OSError:
+    """What to raise for an OSError; `where` is the path, or the descriptor it is open as."""
+    if isinstance(error, (FileNotFoundError, FileExistsError)):
+        return error
+    path = _path_of(where) if isinstance(where, int) else str(where)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"No space left for {path}: free some and try again")
+    return IOFailure(f"The host's disk failed at {path}: {error.strerror}")
+
+
+def _path_of(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return f"descriptor {fd}"
+
+
+class Disk:
+    """System calls on the host's files, errors mapped; has no state of its own."""
+
+    # -- open files ---------------------------------------------------------------------
+
+    def open(self, path: str | Path, flags: int, mode: int = 0o600) -> int:
+        try:
+            return os.open(path, flags | os.O_CLOEXEC, mode)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def close(self, fd: int) -> None:
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """`size` bytes, fewer only where the file ends."""
+        try:
+            data = os.pread(fd, size, offset)
+            while len(data) < size:
+                more = os.pread(fd, size - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise failure(error, fd) from error
+        return data
+
+    def pread_nowait(self, fd: int, size: int, offset: int) -> bytes | None:
+        """Like `pread`, or None when the bytes are not all in memory.
+
+        Where the file system cannot tell, it reads and may block.
+        """
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+            while count < size:
+                rest = memoryview(buffer)[count:]
+                more = os.preadv(fd, [rest], offset + count, os.RWF_NOWAIT)
+                if not more:
+                    return bytes(buffer[:count])
+                count += more
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return None
+            if error.errno in _NO_NOWAIT:
+                return self.pread(fd, size, offset)
+            raise failure(error, fd) from error
+        return bytes(buffer)
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """Writes all of `data`."""
+        try:
+            count = os.pwrite(fd, data, offset)
+            while count < len(data):
+                count += os.pwrite(fd, memoryview(data)[count:], offset + count)
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    def pwritev(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
+        """Writes all parts, one after the other."""
+        size = sum(map(len, parts))
+        try:
+            count = os.pwritev(fd, parts, offset)
+        except OSError as error:
+            raise failure(error, fd) from error
+        if count < size:
+            self.pwrite(fd, b"".join(parts)[count:], offset + count)
+
+    def truncate(self, fd: int, size: int) -> None:
+        try:
+            os.ftruncate(fd, size)
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    def punch_hole(self, fd: int, offset: int, length: int) -> None:
+        """Gives the space of a range back; it reads as zeros, the file keeps its size."""
+        mode = _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE
+        if _libc.fallocate(fd, mode, offset, length) != 0:
+            code = ctypes.get_errno()
+            raise failure(OSError(code, os.strerror(code)), fd)
+
+    def size(self, fd: int) -> int:
+        try:
+            return os.fstat(fd).st_size
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    def try_lock(self, fd: int) -> bool:
+        """Takes the file's exclusive lock; False when another descriptor holds it.
+
+        The lock ends with the descriptor, so also with the process.
+        """
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise failure(error, fd) from error
+        return True
+
+    def lock(self, fd: int) -> None:
+        """Like `try_lock`, but waits until the lock is free."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    # -- durability ---------------------------------------------------------------------
+
+    def fdatasync(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            raise failure(error, fd) from error
+
+    def start_writeback(self, fd: int, offset: int, length: int) -> None:
+        """Makes the kernel begin to write a range; best effort, promises nothing."""
+        _libc.sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+    def fsync_dir(self, path: str | Path) -> None:
+        fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            raise failure(error, path) from error
+        finally:
+            os.close(fd)
+
+    def publish(self, path: str | Path, data: bytes) -> None:
+        """Makes `path` hold `data`, durably: afterwards, and after any crash, all or nothing.
+
+        A crash may leave `path` with the suffix .tmp behind; the next publish replaces it.
+        """
+        temporary = f"{path}.tmp"
+        fd = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self.pwrite(fd, data, 0)
+            self.fdatasync(fd)
+        finally:
+            self.close(fd)
+        self.rename(temporary, path)
+        self.fsync_dir(Path(path).parent)
+
+    # -- names --------------------------------------------------------------------------
+
+    def mkdir(self, path: str | Path, mode: int = 0o700) -> None:
+        try:
+            os.mkdir(path, mode)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def rmdir(self, path: str | Path) -> None:
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def unlink(self, path: str | Path) -> None:
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def rename(self, old: str | Path, new: str | Path) -> None:
+        try:
+            os.rename(old, new)
+        except OSError as error:
+            raise failure(error, old) from error
+
+    def listdir(self, path: str | Path) -> list[str]:
+        try:
+            return os.listdir(path)
+        except OSError as error:
+            raise failure(error, path) from error
+
+    def writable(self, path: str | Path) -> bool:
+        """Whether this process may create files in a directory."""
+        return os.access(path, os.W_OK | os.X_OK)

@@ -1,0 +1,127 @@
+"""Decoded records in memory: bounded in bytes, each loaded once however many wait for it.
+
+Every method may be called from any thread; only `load` blocks. The newest few records are
+kept whatever their size, so that who loaded one still finds it when he comes to take it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from imagefs.format.record import Record
+
+KEEP = 16
+"""Records kept even when they are larger than the bound together."""
+
+RecordKey = tuple[int, int]
+"""Pack and offset."""
+
+
+class _Load:
+    """A load that is going on; `error` is set before `done` when it failed."""
+
+    __slots__ = ("done", "error", "record")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.record: Record | None = None
+        self.error: BaseException | None = None
+
+    def result(self) -> Record:
+        self.done.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.record is not None
+        return self.record
+
+
+class RecordCache:
+    """Least recently used records go first when `limit` bytes are exceeded."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._records: OrderedDict[RecordKey, Record] = OrderedDict()
+        self._loads: dict[RecordKey, _Load] = {}
+        self.bytes = 0
+        self.hits = 0
+        self.loads = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return (
+            f"<RecordCache {len(self._records)} records, {self.bytes} of {self._limit} bytes,"
+            f" {len(self._loads)} loading>"
+        )
+
+    def get(self, key: RecordKey) -> Record | None:
+        with self._lock:
+            record = self._records.get(key)
+            if record is not None:
+                self._records.move_to_end(key)
+                self.hits += 1
+            return record
+
+    def is_loading(self, key: RecordKey) -> bool:
+        return key in self._loads
+
+    def holds(self, key: RecordKey) -> bool:
+        """Like `get`, but does not count as a use."""
+        return key in self._records
+
+    def put(self, key: RecordKey, record: Record) -> None:
+        with self._lock:
+            self._insert(key, record)
+
+    def load(self, key: RecordKey, loader: Callable[[], Record]) -> Record:
+        """The record, through `loader` unless it is there or another thread is loading it.
+
+        What `loader` raises is raised to everybody who waits; nothing is kept then.
+        """
+        with self._lock:
+            record = self._records.get(key)
+            if record is not None:
+                return record
+            load = self._loads.get(key)
+            mine = load is None
+            if load is None:
+                load = self._loads[key] = _Load()
+        if mine:
+            self._run(key, load, loader)
+        return load.result()
+
+    def drop(self, key: RecordKey) -> None:
+        with self._lock:
+            record = self._records.pop(key, None)
+            if record is not None:
+                self.bytes -= record.cost
+
+    def clear(self) -> None:
+        with self._lock:
+            self._records.clear()
+            self.bytes = 0
+
+    def _run(self, key: RecordKey, load: _Load, loader: Callable[[], Record]) -> None:
+        try:
+            load.record = loader()
+        except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
+            load.error = error
+        with self._lock:
+            del self._loads[key]
+            if load.record is not None:
+                self._insert(key, load.record)
+        load.done.set()
+
+    def _insert(self, key: RecordKey, record: Record) -> None:
+        old = self._records.pop(key, None)
+        if old is not None:
+            self.bytes -= old.cost
+        self._records[key] = record
+        self.bytes += record.cost
+        self.loads += 1
+        while self.bytes > self._limit and len(self._records) > KEEP:
+            self.bytes -= self._records.popitem(last=False)[1].cost

@@ -1,0 +1,267 @@
+"""The store: objects by id, for everybody above.
+
+`get` blocks and is for worker threads; `get_nowait` never waits for the disk and is for the
+loop's thread: what is neither in the cache nor in the host's page cache is asked for with
+`NotReady`. Both verify what they read. Several processes may have one store open.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from imagefs.disk import Disk
+from imagefs.errors import Corrupt, ImagefsError, NotReady
+from imagefs.format.record import Record, decode_record
+from imagefs.model import CHUNK_SIZE, ObjectId
+from imagefs.store import layout, recovery
+from imagefs.store.cache import RecordCache, RecordKey
+from imagefs.store.index import Index, Location
+from imagefs.store.packs import Packs
+from imagefs.store.writer import StoreWriter
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CACHE = 32 * 1024 * 1024
+_IN_PLACE = 2 * CHUNK_SIZE
+_MAX_LOCATIONS = 8192
+_MAX_FAILURES = 64
+_WORKERS = 2
+
+
+class StoreStatistics(msgspec.Struct, frozen=True):
+    """Numbers for status and tests; `objects` counts an object each time it was stored."""
+
+    packs: int
+    pack_bytes: int
+    objects: int
+    damaged_records: int
+    cached_records: int
+    cached_bytes: int
+    cache_hits: int
+    loads: int
+
+
+class Store:
+    """An open store. Thread-safe; `close` it when none of its methods is running."""
+
+    def __init__(self, path: Path, packs: Packs, index: Index, cache_bytes: int) -> None:
+        self.path = path
+        self._packs = packs
+        self._index = index
+        self._cache = RecordCache(cache_bytes)
+        self._locations: dict[ObjectId, Location] = {}
+        self._damaged = index.damaged()
+        self._failures: dict[RecordKey, Corrupt] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
+
+    # -- opening and closing ------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: Path, disk: Disk | None = None, *, cache_bytes: int = DEFAULT_CACHE
+    ) -> Store:
+        """Makes an empty store and opens it. A crash leaves nothing or a store.
+
+        Raises `Exists` when there is a store, `StoreError` when something else is in the way.
+        """
+        disk = disk or Disk()
+        layout.create(path, disk)
+        return cls.open(path, disk, cache_bytes=cache_bytes)
+
+    @classmethod
+    def open(
+        cls, path: Path, disk: Disk | None = None, *, cache_bytes: int = DEFAULT_CACHE
+    ) -> Store:
+        """Opens a store, after indexing what a crash left unindexed.
+
+        Raises `StoreError` when it cannot be used; the message says why and what to do.
+        """
+        disk = disk or Disk()
+        layout.check(path, disk)
+        packs = Packs(layout.packs(path), disk)
+        return cls(path, packs, recovery.open_index(path, packs), cache_bytes)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._index.close()
+        self._packs.close()
+        self._cache.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}, {self._cache}, {len(self._damaged)} records damaged>"
+
+    def statistics(self) -> StoreStatistics:
+        sizes = self._packs.sizes()
+        return StoreStatistics(
+            packs=len(sizes),
+            pack_bytes=sum(sizes.values()),
+            objects=self._index.object_count(),
+            damaged_records=len(self._damaged),
+            cached_records=len(self._cache),
+            cached_bytes=self._cache.bytes,
+            cache_hits=self._cache.hits,
+            loads=self._cache.loads,
+        )
+
+    # -- reading ------------------------------------------------------------------------
+
+    def __contains__(self, oid: ObjectId) -> bool:
+        """Whether the store has an object and does not know its record to be damaged."""
+        location = self._index.find(oid)
+        return location is not None and (location.pack, location.offset) not in self._damaged
+
+    def get(self, oid: ObjectId) -> bytes:
+        """The bytes of an object; blocks. Raises `Corrupt` when it is missing or damaged."""
+        location = self._locate(oid)
+        try:
+            return self._get_at(oid, location)
+        except Corrupt:
+            # It may have been stored anew since the location was looked up.
+            self._locations.pop(oid, None)
+            newer = self._locate(oid)
+            if newer == location:
+                raise
+        return self._get_at(oid, newer)
+
+    def get_nowait(self, oid: ObjectId) -> bytes:
+        """The same without waiting for the disk, else raises `NotReady`; take it again then."""
+        location = self._locate(oid)
+        key = (location.pack, location.offset)
+        record = self._cache.get(key) or self._read_in_place(key, location)
+        if record is None:
+            failure = self._failures.pop(key, None)
+            if failure is not None:
+                raise failure
+            raise NotReady(("record", *key), partial(self._fetch, oid))
+        data = record.object(location.ordinal, oid)
+        if data is None:
+            raise _unreadable(oid, location, Corrupt("it holds another object there"))
+        return data
+
+    def missing(self, oids: Iterable[ObjectId]) -> list[NotReady]:
+        """For reading ahead: what to do so that these objects are in the cache, in order.
+
+        Each record is named once; objects that are there, or that nobody stored, are left out.
+        """
+        loads: dict[RecordKey, NotReady] = {}
+        for oid in oids:
+            location = self._find(oid)
+            if location is None:
+                continue
+            key = (location.pack, location.offset)
+            if key not in loads and not self._cache.holds(key):
+                loads[key] = NotReady(("record", *key), partial(self._fetch, oid))
+        return list(loads.values())
+
+    def _find(self, oid: ObjectId) -> Location | None:
+        location = self._locations.get(oid)
+        if location is None:
+            location = self._index.find(oid)
+            if location is not None:
+                if len(self._locations) >= _MAX_LOCATIONS:
+                    self._locations.clear()
+                self._locations[oid] = location
+        return location
+
+    def _locate(self, oid: ObjectId) -> Location:
+        location = self._find(oid)
+        if location is None:
+            raise Corrupt(f"Object {oid.hex()} is missing from store {self.path}")
+        return location
+
+    def _get_at(self, oid: ObjectId, location: Location) -> bytes:
+        key = (location.pack, location.offset)
+        try:
+            record = self._cache.load(key, partial(self._load, location))
+        except Corrupt as error:
+            raise _unreadable(oid, location, error) from error
+        data = record.object(location.ordinal, oid)
+        if data is None:
+            raise _unreadable(oid, location, Corrupt("it holds another object there"))
+        return data
+
+    def _read_in_place(self, key: RecordKey, location: Location) -> Record | None:
+        """The record if that takes no waiting; damage is left to the blocking way."""
+        if location.size > _IN_PLACE or self._cache.is_loading(key):
+            return None
+        try:
+            data = self._packs.read_nowait(location.pack, location.size, location.offset)
+            if data is None:
+                return None
+            record = decode_record(data)
+        except Corrupt:
+            return None
+        self._cache.put(key, record)
+        return record
+
+    def _load(self, location: Location) -> Record:
+        try:
+            return decode_record(self._packs.read(location.pack, location.size, location.offset))
+        except Corrupt:
+            self._note_damage((location.pack, location.offset))
+            raise
+
+    def _fetch(self, oid: ObjectId) -> None:
+        """The work of `NotReady`: afterwards `get_nowait` gives the object or its damage.
+
+        Damage is not raised here but kept for whoever takes the step again, so that the error
+        rises in the step, which knows what the object is for.
+        """
+        try:
+            self.get(oid)
+        except Corrupt as error:
+            location = self._find(oid)
+            if location is not None:
+                if len(self._failures) >= _MAX_FAILURES:
+                    self._failures.clear()
+                self._failures[location.pack, location.offset] = error
+
+    # -- damage -------------------------------------------------------------------------
+
+    def report_damage(self, oid: ObjectId) -> None:
+        """Says that the stored copy of an object is bad: the next put stores it anew."""
+        location = self._find(oid)
+        if location is not None:
+            self._cache.drop((location.pack, location.offset))
+            self._note_damage((location.pack, location.offset))
+
+    def _note_damage(self, key: RecordKey) -> None:
+        if key in self._damaged:
+            return
+        self._damaged.add(key)
+        try:
+            self._index.add_damage([key])
+        except ImagefsError as error:
+            log.warning("Damage at offset %s of pack %s is not recorded: %s", key[1], key[0], error)
+
+    # -- writing ------------------------------------------------------------------------
+
+    def writer(self) -> StoreWriter:
+        """A writer with packs of its own; several may be at work, in several processes."""
+        self._damaged |= self._index.damaged()
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, "store")
+        return StoreWriter(self._packs, self._index, self._pool, self._damaged)
+
+
+def _unreadable(oid: ObjectId, location: Location, error: Corrupt) -> Corrupt:
+    return Corrupt(
+        f"Object {oid.hex()} is damaged in pack {location.pack} at offset {location.offset}: {error}"
+    )
