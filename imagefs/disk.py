@@ -17,6 +17,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from imagefs.errors import ImagefsError, IOFailure, NoSpace
 
 _FALLOC_KEEP_SIZE = 1
@@ -46,6 +48,17 @@ def _path_of(fd: int) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return f"descriptor {fd}"
+
+
+class Space(msgspec.Struct, frozen=True):
+    """What statvfs(3) says of a file system, in blocks of `block_size` bytes and in files."""
+
+    block_size: int
+    blocks: int
+    blocks_free: int
+    blocks_available: int
+    files: int
+    files_free: int
 
 
 class Disk:
@@ -229,3 +242,18 @@ class Disk:
     def writable(self, path: str | Path) -> bool:
         """Whether this process may create files in a directory."""
         return os.access(path, os.W_OK | os.X_OK)
+
+    def space(self, path: str | Path) -> Space:
+        """The space of the file system that holds `path`."""
+        try:
+            found = os.statvfs(path)
+        except OSError as error:
+            raise failure(error, path) from error
+        return Space(
+            block_size=found.f_frsize,
+            blocks=found.f_blocks,
+            blocks_free=found.f_bfree,
+            blocks_available=found.f_bavail,
+            files=found.f_files,
+            files_free=found.f_ffree,
+        )

@@ -65,6 +65,8 @@ class StoreWriter:
         self._appenders: list[PackAppender] = []
         self._created = False
         self._rows: list[Row] = []
+        self.stored_bytes = 0
+        """What this writer added to packs so far: objects the store had already add nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +152,7 @@ class StoreWriter:
         pack = self._appender()
         offset, size = pack.append(parts)
         number = pack.number
+        self.stored_bytes += size
         self._rows += [
             (oid, number, offset, size, ordinal) for ordinal, (oid, _) in enumerate(objects)
         ]

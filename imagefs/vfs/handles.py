@@ -17,16 +17,18 @@ T = TypeVar("T")
 class OpenFile:
     """A regular file held open. `privileged` openers keep set-user-id bits when they write.
 
+    `cleared` says that this opener's writes have no privilege of the file left to take.
     `sync_target` is the change of the volume that the fsync under way must make durable.
     """
 
-    __slots__ = ("ino", "privileged", "sync_target", "volume", "writable")
+    __slots__ = ("cleared", "ino", "privileged", "sync_target", "volume", "writable")
 
     def __init__(self, volume: Volume, ino: Ino, *, writable: bool, privileged: bool) -> None:
         self.volume = volume
         self.ino = ino
         self.writable = writable
         self.privileged = privileged
+        self.cleared = False
         self.sync_target: int | None = None
 
 

@@ -25,7 +25,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     node: NodeId
     attributes: Attributes
-    timeout: float = LASTING
+    entry_timeout: float = LASTING
+    attribute_timeout: float = LASTING
+
+
+class Superseded(msgspec.Struct, frozen=True):
+    """A name above the trees stands for something else now: the kernel must forget it."""
+
+    parent: NodeId
+    name: bytes
 
 
 def node_id(tree: TreeNumber, ino: Ino) -> NodeId:

@@ -1,0 +1,318 @@
+"""The namespace above the trees: /images /shared /regions /instances.
+
+Translates file operations on places into verbs of the lifecycle. The kernel learns of what
+it asked for itself; names that change without its asking are told through `superseded`.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable
+
+from imagefs.catalog import Catalog, Kind, TreeRow
+from imagefs.catalog.reference import (
+    ImageReference,
+    check_image_name,
+    parse_image,
+)
+from imagefs.errors import (
+    Exists,
+    ImagefsError,
+    InvalidArgument,
+    InvalidName,
+    NotADirectory,
+    NotFound,
+    NotPermitted,
+    Stale,
+)
+from imagefs.model import ROOT_INO, Attributes, Ino
+from imagefs.vfs import places
+from imagefs.vfs.caller import MountOptions
+from imagefs.vfs.lifecycle import Lifecycle
+from imagefs.vfs.node import NAMESPACE, Entry, Superseded, node_id, tree_of
+from imagefs.vfs.places import ALLOWED, Operation, Place, PlaceKind
+from imagefs.vfs.volumes import Volumes
+
+RENAME_NOREPLACE = 1
+_PLACE_ATTRIBUTES_TIMEOUT = 1.0
+_OWNER_ONLY, _OPEN = 0o700, 0o755
+
+
+class Namespace:
+    """The places of one account's view."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        volumes: Volumes,
+        lifecycle: Lifecycle,
+        account: str,
+        options: MountOptions,
+        clock: Callable[[], int],
+    ) -> None:
+        self._catalog = catalog
+        self._volumes = volumes
+        self._lifecycle = lifecycle
+        self._account = account
+        self._options = options
+        self._clock = clock
+        self._changed = clock()
+        self._dynamic: dict[Ino, Place] = {}
+        self._fixed = {place.ino: place for place in (places.TOP, *places.PARENTS)}
+
+    # -- looking up ---------------------------------------------------------------------
+
+    def place(self, ino: Ino) -> Place:
+        """The place with an inode number of tree 0; raises Stale."""
+        place = self._fixed.get(ino) or self._dynamic.get(ino)
+        if place is None:
+            raise Stale(f"Place {ino} is not known to this mount")
+        return place
+
+    def lookup(self, parent: Place, name: bytes) -> Entry | None:
+        """What a name in a place stands for, None for nothing.
+
+        The lookup of a tree's root counts at its volume.
+        """
+        fixed = places.FIXED.get(parent)
+        if fixed is not None:
+            child = fixed.get(name)
+            return self.entry(child) if child else None
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            return None
+        finder = _FINDERS.get(parent.kind)
+        return finder(self, parent, text) if finder else None
+
+    def peek(self, parent: Place, name: bytes) -> Entry | None:
+        """Like `lookup`, counting nothing."""
+        entry = self.lookup(parent, name)
+        if entry is not None and tree_of(entry.node) != NAMESPACE:
+            self._volumes[tree_of(entry.node)].lookups.subtract(ROOT_INO, 1)
+        return entry
+
+    def names(self, place: Place) -> list[bytes]:
+        """The names in a place, in order."""
+        if place in places.FIXED:
+            return list(places.FIXED[place])
+        if place.kind is PlaceKind.IMAGES:
+            found = {row.name for row in self._catalog.images(self._account)}
+            found |= self._catalog.aliases(self._account).keys()
+        elif place.kind is PlaceKind.INSTANCES:
+            found = {row.name for row in self._catalog.images(self._account)}
+            found |= self._catalog.aliases(self._account).keys()
+            found |= {row.place for row in self._catalog.instances(self._account)}
+        elif place.kind is PlaceKind.CLONES:
+            found = {row.name for row in self._catalog.instances_at(self._account, place.name)}
+        else:
+            found = set()
+        return sorted(name.encode() for name in found)
+
+    def entry(self, place: Place) -> Entry:
+        """A place as a directory entry (an alias as a symlink)."""
+        return Entry(
+            node_id(NAMESPACE, place.ino),
+            self.attributes(place),
+            attribute_timeout=_PLACE_ATTRIBUTES_TIMEOUT,
+        )
+
+    def parent(self, place: Place) -> Place:
+        """The place above a place; the top is its own parent."""
+        if place.kind is PlaceKind.CLONES:
+            return places.INSTANCES
+        if place.kind is PlaceKind.ALIAS:
+            return places.IMAGES
+        return places.PARENTS.get(place, place)
+
+    def attributes(self, place: Place) -> Attributes:
+        """Attributes of a place, owned by whoever owns the view."""
+        if place.kind is PlaceKind.ALIAS:
+            mode, size = stat.S_IFLNK | 0o777, len(self.readlink(place))
+        else:
+            private = place is places.TOP and self._options.enforced
+            limited = private and not self._options.open_to_all
+            mode, size = stat.S_IFDIR | (_OWNER_ONLY if limited else _OPEN), 0
+        return Attributes(
+            ino=place.ino, mode=mode, nlink=2, uid=self._options.uid, gid=self._options.gid,
+            rdev=0, size=size, blocks=0, atime=self._changed, mtime=self._changed,
+            ctime=self._changed,
+        )  # fmt: skip
+
+    def readlink(self, place: Place) -> bytes:
+        """The target of an alias; raises InvalidArgument for a directory."""
+        if place.kind is not PlaceKind.ALIAS:
+            raise InvalidArgument(f"{place.kind.value} is not a symlink")
+        target = self._catalog.alias(self._account, place.name)
+        if target is None:
+            raise NotFound(f"Alias {place.name} does not exist any more")
+        return target.encode()
+
+    def locate(self, row: TreeRow) -> Superseded:
+        """The name above the trees that a row bears."""
+        place = places.IMAGES if row.kind is Kind.IMAGE else self._clones(row.place)
+        return Superseded(node_id(NAMESPACE, place.ino), row.name.encode())
+
+    def touch(self) -> None:
+        """Something above the trees changed."""
+        self._changed = self._clock()
+
+    # -- changing -----------------------------------------------------------------------
+
+    def mkdir(self, parent: Place, name: bytes) -> Entry:
+        """A draft in images/, a clone in instances/IMAGE/."""
+        self._require(parent, Operation.MKDIR, name)
+        if parent.kind is PlaceKind.IMAGES:
+            row = self._lifecycle.create_draft(name)
+        else:
+            (row,) = self._lifecycle.clone_rows(parse_image(parent.name), [name])
+        self.touch()
+        return self._root_entry(row)
+
+    def rmdir(self, parent: Place, name: bytes) -> None:
+        """Delete an image at once, or an empty instance."""
+        self._require(parent, Operation.RMDIR, name)
+        row = self._row(parent, name)
+        if row.kind is Kind.INSTANCE:
+            self._volumes.open(row).overlay.require_empty(ROOT_INO)
+        self._lifecycle.remove_row(row)
+        self.touch()
+
+    def symlink(self, parent: Place, name: bytes, target: bytes) -> Entry:
+        """An alias of an image beside it."""
+        self._require(parent, Operation.SYMLINK, name)
+        text = check_image_name(name)
+        image = self._catalog.image(self._account, _sibling(target))
+        if image is None:
+            raise InvalidArgument(f"Alias {text} must point to an image beside it, not {target!r}")
+        self._catalog.set_alias(self._account, text, image.name, self._clock(), replace=False)
+        self.touch()
+        return self.entry(self._dynamic_place(PlaceKind.ALIAS, text))
+
+    def unlink(self, parent: Place, name: bytes) -> None:
+        """Remove an alias."""
+        self._require(parent, Operation.UNLINK, name)
+        self._catalog.remove_alias(self._account, name.decode())
+        self.touch()
+
+    def rename(
+        self, parent: Place, name: bytes, new_parent: Place, new_name: bytes, flags: int
+    ) -> None:
+        """Rename an image, alias or instance, or turn an instance into an image."""
+        self._require(parent, Operation.RENAME, name)
+        self._require(new_parent, Operation.RENAME, new_name)
+        if flags & ~RENAME_NOREPLACE:
+            raise InvalidArgument("Images and instances can't be exchanged")
+        if parent.kind is PlaceKind.IMAGES and self._is_alias(name):
+            self._rename_alias(new_parent, name, new_name, flags)
+        else:
+            self._rename_tree(parent, name, new_parent, new_name)
+        self.touch()
+
+    # -- inside -------------------------------------------------------------------------
+
+    def _require(self, place: Place, operation: Operation, name: bytes) -> None:
+        if operation not in ALLOWED.get(place.kind, ()):
+            raise NotPermitted(f"{operation.value} {name!r} is not allowed in {place.kind.value}")
+
+    def _row(self, parent: Place, name: bytes) -> TreeRow:
+        text = name.decode(errors="surrogateescape")
+        if parent.kind is PlaceKind.IMAGES:
+            if self._is_alias(name):
+                raise NotADirectory(f"{text} is an alias")
+            row = self._catalog.image(self._account, text)
+        else:
+            row = self._catalog.instance(self._account, parent.name, text)
+        if row is None:
+            raise NotFound(f"{text} does not exist in {parent.kind.value}")
+        return row
+
+    def _is_alias(self, name: bytes) -> bool:
+        text = name.decode(errors="surrogateescape")
+        return self._catalog.alias(self._account, text) is not None
+
+    def _rename_alias(self, new_parent: Place, name: bytes, new_name: bytes, flags: int) -> None:
+        if new_parent is not places.IMAGES:
+            raise NotPermitted(f"Alias {name!r} can't leave images/")
+        if flags & RENAME_NOREPLACE and self._is_alias(new_name):
+            raise Exists(f"Alias {new_name!r} exists already")
+        new = check_image_name(new_name)
+        self._catalog.rename_alias(self._account, name.decode(), new, self._clock())
+
+    def _rename_tree(self, parent: Place, name: bytes, new_parent: Place, new_name: bytes) -> None:
+        """The contract's moves; those that would need a copy behind one's back are refused."""
+        if parent == new_parent:
+            row = self._row(parent, name)
+            if row.kind is Kind.IMAGE:
+                self._lifecycle.rename_image(row, new_name)
+            else:
+                self._lifecycle.rename_instance(row, new_name)
+        elif parent.kind is PlaceKind.CLONES and new_parent is places.IMAGES:
+            text = name.decode(errors="surrogateescape")
+            self._lifecycle.promote(parent.name, text, new_name)
+        else:
+            raise NotPermitted(
+                f"{name!r} can't move from {parent.kind.value} to {new_parent.kind.value}:"
+                " copy it instead"
+            )
+
+    def _root_entry(self, row: TreeRow) -> Entry:
+        volume = self._volumes.open(row)
+        attributes = volume.attributes(ROOT_INO)
+        volume.lookups.add(ROOT_INO)
+        return Entry(node_id(row.number, ROOT_INO), attributes)
+
+    def _find_image(self, parent: Place, name: str) -> Entry | None:
+        row = self._catalog.image(self._account, name)
+        if row is not None:
+            return self._root_entry(row)
+        if self._catalog.alias(self._account, name) is not None:
+            return self.entry(self._dynamic_place(PlaceKind.ALIAS, name))
+        return None
+
+    def _find_clones(self, parent: Place, name: str) -> Entry | None:
+        try:
+            reference = parse_image(name)
+        except InvalidName:
+            return None
+        if self._exists(reference) or self._catalog.instances_at(self._account, name):
+            return self.entry(self._clones(name))
+        return None
+
+    def _find_instance(self, parent: Place, name: str) -> Entry | None:
+        row = self._catalog.instance(self._account, parent.name, name)
+        return self._root_entry(row) if row is not None else None
+
+    def _exists(self, reference: ImageReference) -> bool:
+        try:
+            self._lifecycle.image(reference)
+        except ImagefsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+    def _clones(self, reference: str) -> Place:
+        return self._dynamic_place(PlaceKind.CLONES, reference)
+
+    def _dynamic_place(self, kind: PlaceKind, name: str) -> Place:
+        number = self._catalog.place_number(f"{kind.name.lower()}/{name}")
+        ino = Ino(places.FIRST_DYNAMIC + number)
+        place = self._dynamic.get(ino)
+        if place is None:
+            place = self._dynamic[ino] = Place(kind, ino, name)
+        return place
+
+
+def _sibling(target: bytes) -> str:
+    """The image name that a symlink target beside it means."""
+    text = target.decode(errors="surrogateescape").rstrip("/")
+    return text.removeprefix("./")
+
+
+_FINDERS: dict[PlaceKind, Callable[[Namespace, Place, str], Entry | None]] = {
+    PlaceKind.IMAGES: Namespace._find_image,
+    PlaceKind.INSTANCES: Namespace._find_clones,
+    PlaceKind.CLONES: Namespace._find_instance,
+}

@@ -1,0 +1,78 @@
+"""The directories above the trees and what each allows: the contract's table as data.
+
+A place is a directory that no tree holds. Their inode numbers live in tree 0: the fixed ones
+below, and numbers that the catalog hands out once and for ever for `instances/IMAGE` and for
+aliases.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from imagefs.model import Ino
+
+
+class PlaceKind(enum.Enum):
+    """The kinds of directories above the trees, and the symlinks among them."""
+
+    TOP = "the top"
+    IMAGES = "images/"
+    ALIAS = "images/ALIAS"
+    SHARED = "shared/"
+    SHARED_FROM = "shared/from/"
+    SHARED_TO = "shared/to/"
+    REGIONS = "regions/"
+    INSTANCES = "instances/"
+    CLONES = "instances/IMAGE/"
+
+
+class Operation(enum.Enum):
+    """What a file operation asks of a place."""
+
+    MKDIR = "mkdir"
+    RMDIR = "rmdir"
+    RENAME = "rename"
+    SYMLINK = "symlink"
+    UNLINK = "unlink"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One place; `name` is the image reference of CLONES and the name of an ALIAS."""
+
+    kind: PlaceKind
+    ino: Ino
+    name: str = ""
+
+
+TOP = Place(PlaceKind.TOP, Ino(1))
+IMAGES = Place(PlaceKind.IMAGES, Ino(2))
+SHARED = Place(PlaceKind.SHARED, Ino(3))
+REGIONS = Place(PlaceKind.REGIONS, Ino(4))
+INSTANCES = Place(PlaceKind.INSTANCES, Ino(5))
+SHARED_FROM = Place(PlaceKind.SHARED_FROM, Ino(6))
+SHARED_TO = Place(PlaceKind.SHARED_TO, Ino(7))
+FIRST_DYNAMIC = 16
+
+FIXED: dict[Place, dict[bytes, Place]] = {
+    TOP: {b"images": IMAGES, b"shared": SHARED, b"regions": REGIONS, b"instances": INSTANCES},
+    SHARED: {b"from": SHARED_FROM, b"to": SHARED_TO},
+}
+"""The places that are always there, by directory and name."""
+
+PARENTS = {child: parent for parent, children in FIXED.items() for child in children.values()}
+
+ALLOWED: dict[PlaceKind, frozenset[Operation]] = {
+    PlaceKind.IMAGES: frozenset(
+        {
+            Operation.MKDIR,
+            Operation.RMDIR,
+            Operation.RENAME,
+            Operation.SYMLINK,
+            Operation.UNLINK,
+        }
+    ),
+    PlaceKind.CLONES: frozenset({Operation.MKDIR, Operation.RMDIR, Operation.RENAME}),
+}
+"""What may be done to the names in a place; anything not listed is refused with EPERM."""

@@ -1,0 +1,582 @@
+"""What the mounted file system means, operation by operation.
+
+Every public method is a step: a plain function on the loop's thread that either answers,
+raises an `ImagefsError`, or raises `NotReady` before it changed anything. Nothing here knows
+pyfuse3, arguments or the environment. Sections: setting up, names and attributes, making
+and removing, files, directories, extended attributes, background work.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from imagefs.catalog import Catalog, Kind, State
+from imagefs.disk import Disk, Space
+from imagefs.errors import (
+    CrossDevice,
+    Exists,
+    InvalidArgument,
+    IsADirectory,
+    NotPermitted,
+    NotReady,
+    NotSupported,
+)
+from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId
+from imagefs.store import Store
+from imagefs.vfs import acl, places
+from imagefs.vfs.caller import Caller, MountOptions
+from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile
+from imagefs.vfs.information import PREFIX, attribute
+from imagefs.vfs.lifecycle import Lifecycle
+from imagefs.vfs.namespace import Namespace
+from imagefs.vfs.node import INO_BITS, INO_MASK, Entry, Superseded, ino_of, node_id, tree_of
+from imagefs.vfs.rights import CAPABILITY, owner_of_new, without_privilege
+from imagefs.vfs.volume import WRITE_BITS, Volume
+from imagefs.vfs.volumes import Volumes
+
+_BATCH = 32
+"""Directory items fetched at a time: about what one reply of the kernel's usual size holds."""
+
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
+_SECOND = 1_000_000_000
+
+
+class Vfs:
+    """The file system of one account over one store."""
+
+    # -- setting up ---------------------------------------------------------------------
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        account: str,
+        options: MountOptions,
+        clock: Callable[[], int],
+        disk: Disk,
+    ) -> None:
+        self._store = store
+        self._options = options
+        self._clock = clock
+        self._disk = disk
+        self._volumes = Volumes(store, catalog, account, disk, clock)
+        self.lifecycle = Lifecycle(catalog, self._volumes, account, clock)
+        self.lifecycle.superseded = lambda row: self.on_stale(self._namespace.locate(row))
+        self._catalog = catalog
+        self._account = account
+        self._namespace = Namespace(
+            catalog, self._volumes, self.lifecycle, account, options, clock
+        )
+        self._files: Handles[OpenFile] = Handles()
+        self._directories: Handles[OpenDirectory] = Handles()
+        self.on_stale: Callable[[Superseded], None] = lambda superseded: None
+        self._open_drafts()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Vfs {self._account}: {self._volumes!r}, {len(self._files)} files and"
+            f" {len(self._directories)} directories open>"
+        )
+
+    def close(self) -> None:
+        """Let go of every volume; what was changed stays."""
+        self._volumes.close()
+
+    # -- names and attributes -----------------------------------------------------------
+
+    def lookup(self, parent: NodeId, name: bytes, caller: Caller) -> Entry | None:
+        """The entry of that name, counted as one lookup; None if there is none."""
+        tree = parent >> INO_BITS
+        if not tree:
+            return self._namespace.lookup(self._place(parent), name)
+        volume = self._volumes[tree]
+        attributes = volume.overlay.lookup(parent & INO_MASK, name)
+        if attributes is None:
+            return None
+        volume.lookups.add(attributes.ino)
+        return Entry(tree << INO_BITS | attributes.ino, attributes)
+
+    def forget(self, pairs: Iterable[tuple[NodeId, int]]) -> None:
+        """The kernel gives back lookups."""
+        for node, count in pairs:
+            volume = self._volumes.in_use(tree_of(node))
+            if volume is None:
+                continue
+            left = volume.lookups.subtract(ino_of(node), count)
+            if not left and volume.orphans:
+                volume.discard_orphan(ino_of(node))
+            if not volume.lookups.total:
+                self._volumes.release(volume)
+
+    def getattr(self, node: NodeId) -> Entry:
+        """The attributes of a node."""
+        tree = node >> INO_BITS
+        if not tree:
+            return self._namespace.entry(self._place(node))
+        return Entry(node, self._volumes[tree].attributes(node & INO_MASK))
+
+    def setattr(
+        self, node: NodeId, change: AttributeChange, fh: FileHandle | None, caller: Caller
+    ) -> Entry:
+        """Change attributes; on the root of an image, chmod seals and unseals."""
+        if not node >> INO_BITS:
+            raise NotPermitted("Attributes of the directories above the images can't be changed")
+        volume = self._volumes[tree_of(node)]
+        if ino_of(node) == ROOT_INO and volume.row.kind is Kind.IMAGE and change.mode is not None:
+            sealing = self._chmod_image(volume, change)
+            if sealing is not None:
+                return Entry(node, sealing)
+        overlay = volume.require_changeable()
+        ino = ino_of(node)
+        new_mode = self._mode_after(overlay.attributes(ino), change, caller)
+        if new_mode is not None:
+            change = msgspec.structs.replace(change, mode=new_mode)
+        if change.mode is not None:
+            self._chmod_acl(volume, ino, change.mode)
+        attributes = overlay.change_attributes(ino, change)
+        volume.changed(self._clock())
+        return Entry(node, volume.shown(attributes) if ino == ROOT_INO else attributes)
+
+    def readlink(self, node: NodeId) -> bytes:
+        """The target of a symlink."""
+        if not node >> INO_BITS:
+            return self._namespace.readlink(self._place(node))
+        return self._volumes[tree_of(node)].overlay.readlink(ino_of(node))
+
+    def statfs(self, node: NodeId) -> Space:
+        """The space of the disk that the store lies on."""
+        return self._disk.space(self._store.path)
+
+    # -- making and removing ------------------------------------------------------------
+
+    def mkdir(self, parent: NodeId, name: bytes, mode: int, caller: Caller) -> Entry:
+        """Make a directory; above the trees, a draft or an instance."""
+        if not parent >> INO_BITS:
+            entry = self._namespace.mkdir(self._place(parent), name)
+            return self._own_draft(entry, mode, caller)
+        return self._make(parent, name, stat.S_IFDIR | mode & 0o7777, caller)
+
+    def mknod(self, parent: NodeId, name: bytes, mode: int, rdev: int, caller: Caller) -> Entry:
+        """Make a regular file, device, fifo or socket."""
+        return self._make(parent, name, mode, caller, rdev=rdev)
+
+    def symlink(self, parent: NodeId, name: bytes, target: bytes, caller: Caller) -> Entry:
+        """Make a symlink; in images/, an alias."""
+        if not parent >> INO_BITS:
+            return self._namespace.symlink(self._place(parent), name, target)
+        return self._make(parent, name, stat.S_IFLNK | 0o777, caller, target=target)
+
+    def link(self, node: NodeId, parent: NodeId, name: bytes) -> Entry:
+        """Give an inode another name inside its tree."""
+        if not parent >> INO_BITS or not node >> INO_BITS:
+            raise NotPermitted(f"Link {name!r} is not allowed above the images")
+        if tree_of(node) != tree_of(parent):
+            raise CrossDevice(f"Link {name!r} would join two images or instances")
+        volume = self._volumes[tree_of(parent)]
+        attributes = volume.require_changeable().link(ino_of(node), ino_of(parent), name)
+        volume.orphans.discard(ino_of(node))
+        return self._counted_entry(volume, attributes)
+
+    def unlink(self, parent: NodeId, name: bytes) -> None:
+        """Remove a name that is not a directory's."""
+        if not parent >> INO_BITS:
+            self._namespace.unlink(self._place(parent), name)
+            return
+        volume = self._volumes[tree_of(parent)]
+        self._removed(volume, volume.require_changeable().unlink(ino_of(parent), name))
+
+    def rmdir(self, parent: NodeId, name: bytes) -> None:
+        """Remove an empty directory; in images/, an image whatever it holds."""
+        if not parent >> INO_BITS:
+            self._namespace.rmdir(self._place(parent), name)
+            return
+        volume = self._volumes[tree_of(parent)]
+        self._removed(volume, volume.require_changeable().rmdir(ino_of(parent), name))
+
+    def rename(
+        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int
+    ) -> None:
+        """Rename inside one tree, or above the trees as the contract's table says."""
+        above, new_above = not parent >> INO_BITS, not new_parent >> INO_BITS
+        if above and new_above:
+            old_place, new_place = self._place(parent), self._place(new_parent)
+            self._namespace.rename(old_place, name, new_place, new_name, flags)
+            return
+        if above or new_above:
+            raise NotPermitted(f"{name!r} can't move into or out of an image: copy it instead")
+        if tree_of(parent) != tree_of(new_parent):
+            raise CrossDevice(f"{name!r} can't move between two images or instances")
+        volume = self._volumes[tree_of(parent)]
+        replaced = volume.require_changeable().rename(
+            ino_of(parent), name, ino_of(new_parent), new_name, flags
+        )
+        self._removed(volume, replaced)
+
+    # -- files --------------------------------------------------------------------------
+
+    def create(
+        self, parent: NodeId, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[FileHandle, Entry]:
+        """Make a regular file and open it."""
+        entry = None if not parent >> INO_BITS else self.lookup(parent, name, caller)
+        if entry is None:
+            entry = self._make(parent, name, stat.S_IFREG | mode & 0o7777, caller)
+        elif flags & os.O_EXCL:
+            self.forget([(entry.node, 1)])
+            raise Exists(f"{name!r} exists already")
+        volume = self._volumes[tree_of(entry.node)]
+        return self._open(volume, ino_of(entry.node), flags, caller), entry
+
+    def open(self, node: NodeId, flags: int, caller: Caller) -> FileHandle:
+        """Open a regular file; O_TRUNC cuts it."""
+        volume = self._volumes[tree_of(node)]
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if writable or flags & os.O_TRUNC:
+            overlay = volume.require_changeable()
+            if flags & os.O_TRUNC:
+                self._drop_privilege(volume, ino_of(node), self._options.privileged(caller))
+                overlay.change_attributes(ino_of(node), AttributeChange(size=0))
+                volume.changed(self._clock())
+        return self._open(volume, ino_of(node), flags, caller)
+
+    def read(self, fh: FileHandle, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`: fewer only at the end of the file."""
+        file = self._files[fh]
+        return file.volume.overlay.read(file.ino, offset, size)
+
+    def write(self, fh: FileHandle, offset: int, data: bytes) -> int:
+        """Write all of `data` at `offset`; returns its length."""
+        file = self._files[fh]
+        volume = file.volume
+        overlay = volume.require_changeable()
+        if not file.cleared:
+            self._drop_privilege(volume, file.ino, file.privileged)
+            file.cleared = file.privileged
+        written = overlay.write(file.ino, offset, data)
+        volume.changed(self._clock())
+        return written
+
+    def release(self, fh: FileHandle) -> None:
+        """Close a file."""
+        file = self._files.pop(fh)
+        volume = file.volume
+        volume.files -= 1
+        volume.writers -= file.writable
+        volume.discard_orphan(file.ino)
+        self._volumes.release(volume)
+
+    def fsync(self, fh: FileHandle) -> None:
+        """Return once all that was changed in the file's tree before is durable."""
+        self._sync(self._files[fh])
+
+    # -- directories --------------------------------------------------------------------
+
+    def opendir(self, node: NodeId) -> FileHandle:
+        """Open a directory for listing."""
+        if not node >> INO_BITS:
+            return self._directories.add(OpenDirectory(None, ino_of(node)))
+        volume = self._volumes[tree_of(node)]
+        volume.directories += 1
+        return self._directories.add(OpenDirectory(volume, ino_of(node)))
+
+    def readdir(self, fh: FileHandle, start: int) -> Iterator[tuple[bytes, Entry, int]]:
+        """Names from position `start` on, each with the position behind it.
+
+        Entries are not counted as lookups: `counted` is for those that reach the kernel.
+        """
+        directory = self._directories[fh]
+        if start == 0:
+            directory.names.clear()
+            yield b".", self._self_entry(directory), 1
+        if start <= 1:
+            yield b"..", self._parent_entry(directory), 2
+        listing = self._list_place if directory.volume is None else self._list_volume
+        yield from listing(directory, max(start - 2, 0))
+
+    def counted(self, node: NodeId) -> None:
+        """An entry of a listing reached the kernel, which counts as a lookup."""
+        tree = node >> INO_BITS
+        if tree:
+            self._volumes[tree].lookups.add(node & INO_MASK)
+
+    def releasedir(self, fh: FileHandle) -> None:
+        """Close a directory."""
+        volume = self._directories.pop(fh).volume
+        if volume is not None:
+            volume.directories -= 1
+            self._volumes.release(volume)
+
+    def fsyncdir(self, fh: FileHandle) -> None:
+        """Like fsync, for a directory."""
+        self._sync(self._directories[fh])
+
+    # -- extended attributes ------------------------------------------------------------
+
+    def getxattr(self, node: NodeId, name: bytes) -> bytes:
+        """The value of an extended attribute; raises NoAttribute."""
+        if not node >> INO_BITS:
+            raise NotSupported("The directories above the images have no extended attributes")
+        volume = self._volumes[tree_of(node)]
+        if ino_of(node) == ROOT_INO and name.startswith(PREFIX):
+            return attribute(self.lifecycle.describe(volume.row), name)
+        return volume.overlay.get_xattr(ino_of(node), name)
+
+    def listxattr(self, node: NodeId) -> Sequence[bytes]:
+        """The names of the extended attributes; those of imagefs itself are not among them."""
+        if not node >> INO_BITS:
+            return []
+        return self._volumes[tree_of(node)].overlay.list_xattr(ino_of(node))
+
+    def setxattr(self, node: NodeId, name: bytes, value: bytes) -> None:
+        """Set an extended attribute; an access ACL sets the mode too."""
+        volume = self._xattr_volume(node, name)
+        ino = ino_of(node)
+        overlay = volume.require_changeable()
+        if name == acl.ACCESS:
+            self._set_access_acl(volume, ino, value)
+        else:
+            if name == acl.DEFAULT and not stat.S_ISDIR(overlay.attributes(ino).mode):
+                raise InvalidArgument("Only directories have default ACLs")
+            overlay.set_xattr(ino, name, value)
+        volume.changed(self._clock())
+
+    def removexattr(self, node: NodeId, name: bytes) -> None:
+        """Remove an extended attribute; raises NoAttribute."""
+        volume = self._xattr_volume(node, name)
+        volume.require_changeable().remove_xattr(ino_of(node), name)
+        volume.changed(self._clock())
+
+    # -- background work ----------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        """When (ns) `tick` has something to do: 0 for now, None for never."""
+        if self._volumes.chores():
+            return 0
+        due = [volume.last_change + self._seal_after for volume in self._unsealed()]
+        return min(due, default=None)
+
+    def tick(self) -> list[Callable[[], object]]:
+        """Steps that are due: drafts to seal, overlays to remove."""
+        now = self._clock()
+        steps: list[Callable[[], object]] = list(self._volumes.chores())
+        for volume in self._unsealed():
+            if volume.last_change + self._seal_after <= now:
+                # Counted as a change so that a failure is tried again only after a while.
+                volume.last_change = now
+                steps.append(self._sealing(volume))
+        return steps
+
+    # -- inside -------------------------------------------------------------------------
+
+    @property
+    def _seal_after(self) -> int:
+        return int(self._options.seal_after * _SECOND)
+
+    def _open_drafts(self) -> None:
+        """Drafts left by an earlier mount are in use at once, so that time can seal them."""
+        for row in self._catalog.images(self._account):
+            if row.state is State.DRAFT:
+                self._volumes.open(row)
+
+    def _unsealed(self) -> Iterator[Volume]:
+        """Drafts that time alone will seal: written to, and no file open for writing."""
+        if not self._options.seal_after:
+            return
+        for volume in self._volumes:
+            draft = volume.row.state is State.DRAFT and not volume.superseded
+            if draft and not volume.writers and volume.overlay.changed:
+                yield volume
+
+    def _sealing(self, volume: Volume) -> Callable[[], object]:
+        return lambda: None if volume.superseded else self.lifecycle.require_sealed(volume.row)
+
+    def _place(self, node: NodeId) -> places.Place:
+        return self._namespace.place(ino_of(node))
+
+    def _counted_entry(self, volume: Volume, attributes: Attributes) -> Entry:
+        volume.lookups.add(attributes.ino)
+        volume.changed(self._clock())
+        return Entry(node_id(volume.row.number, attributes.ino), attributes)
+
+    def _make(
+        self, parent: NodeId, name: bytes, mode: int, caller: Caller, *, rdev: int = 0,
+        target: bytes | None = None,
+    ) -> Entry:  # fmt: skip
+        if not parent >> INO_BITS:
+            raise NotPermitted(f"{name!r} can't be made above the images")
+        volume = self._volumes[tree_of(parent)]
+        overlay = volume.require_changeable()
+        directory = overlay.attributes(ino_of(parent))
+        mode, gid = owner_of_new(directory, mode, caller, self._options.privileged(caller))
+        mode, xattrs = self._inherited(volume, ino_of(parent), mode)
+        attributes = overlay.make(
+            ino_of(parent), name, mode, caller.uid, gid, rdev=rdev, target=target, xattrs=xattrs
+        )
+        return self._counted_entry(volume, attributes)
+
+    def _inherited(self, volume: Volume, parent: Ino, mode: int) -> tuple[int, dict[bytes, bytes]]:
+        """Mode and ACLs of something new below a directory that may have a default ACL."""
+        if stat.S_ISLNK(mode) or acl.DEFAULT not in volume.overlay.list_xattr(parent):
+            return mode, {}
+        default = volume.overlay.get_xattr(parent, acl.DEFAULT)
+        mode, access = acl.inherited(default, mode)
+        xattrs = {acl.DEFAULT: default} if stat.S_ISDIR(mode) else {}
+        if access is not None:
+            xattrs[acl.ACCESS] = access
+        return mode, xattrs
+
+    def _own_draft(self, entry: Entry, mode: int, caller: Caller) -> Entry:
+        """The root of a new draft belongs to whoever made it; clones keep the image's root."""
+        volume = self._volumes[tree_of(entry.node)]
+        if volume.row.kind is not Kind.IMAGE:
+            return entry
+        change = AttributeChange(mode=mode & 0o7777, uid=caller.uid, gid=caller.gid)
+        return Entry(entry.node, volume.overlay.change_attributes(ROOT_INO, change))
+
+    def _removed(self, volume: Volume, ino: Ino | None) -> None:
+        """A name is gone; an inode without names lives until the kernel forgets it."""
+        volume.changed(self._clock())
+        if ino is not None and volume.overlay.orphan(ino):
+            volume.orphans.add(ino)
+            volume.discard_orphan(ino)
+
+    def _open(self, volume: Volume, ino: Ino, flags: int, caller: Caller) -> FileHandle:
+        if stat.S_ISDIR(volume.overlay.attributes(ino).mode):
+            raise IsADirectory(f"Inode {ino} of {volume.row.reference} is a directory")
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        privileged = self._options.privileged(caller)
+        file = OpenFile(volume, ino, writable=writable, privileged=privileged)
+        volume.files += 1
+        volume.writers += writable
+        return self._files.add(file)
+
+    def _sync(self, handle: OpenFile | OpenDirectory) -> None:
+        volume = handle.volume
+        if volume is None:
+            return
+        if handle.sync_target is None:
+            handle.sync_target = volume.changes
+        if volume.synced >= handle.sync_target:
+            handle.sync_target = None
+            return
+        covered = volume.changes
+
+        def done(_: object) -> None:
+            volume.synced = max(volume.synced, covered)
+
+        raise NotReady(("sync", volume.row.number), volume.overlay.sync, done)
+
+    def _chmod_image(self, volume: Volume, change: AttributeChange) -> Attributes | None:
+        """Seal or unseal by chmod of an image's root; None if it is an ordinary chmod."""
+        mode = change.mode or 0
+        if volume.row.state is State.SEALED:
+            if not mode & stat.S_IWUSR:
+                return volume.attributes(ROOT_INO)
+            new = self.lifecycle.unseal(volume.row)
+            return self._volumes.open(new).attributes(ROOT_INO)
+        if volume.superseded:
+            # This node was the draft that has just been sealed, here or by its first use.
+            return volume.attributes(ROOT_INO)
+        if mode & WRITE_BITS:
+            return None
+        stored = mode | stat.S_IWUSR
+        if stat.S_IMODE(volume.overlay.attributes(ROOT_INO).mode) != stored:
+            self._chmod_acl(volume, ROOT_INO, stored)
+            volume.require_changeable().change_attributes(ROOT_INO, AttributeChange(mode=stored))
+            volume.changed(self._clock())
+        self.lifecycle.require_sealed(volume.row)
+        return volume.attributes(ROOT_INO)
+
+    def _mode_after(
+        self, attributes: Attributes, change: AttributeChange, caller: Caller
+    ) -> int | None:
+        """The mode that a change of owner or size leaves, None if it stays as asked for."""
+        if change.mode is not None:
+            return None
+        chown = change.uid is not None or change.gid is not None
+        cut = change.size is not None and not self._options.privileged(caller)
+        if not (chown or cut) or not attributes.mode & _SPECIAL_BITS:
+            return None
+        mode = without_privilege(attributes.mode)
+        return stat.S_IMODE(mode) if mode != attributes.mode else None
+
+    def _drop_privilege(self, volume: Volume, ino: Ino, privileged: bool) -> None:
+        """What changes a file's content takes its set-user-id bits and capabilities."""
+        attributes = volume.overlay.attributes(ino)
+        if CAPABILITY in volume.overlay.list_xattr(ino):
+            volume.overlay.remove_xattr(ino, CAPABILITY)
+        if not privileged and attributes.mode & _SPECIAL_BITS:
+            mode = stat.S_IMODE(without_privilege(attributes.mode))
+            volume.overlay.change_attributes(ino, AttributeChange(mode=mode))
+
+    def _chmod_acl(self, volume: Volume, ino: Ino, mode: int) -> None:
+        """chmod changes the access ACL too, if there is one."""
+        if acl.ACCESS in volume.overlay.list_xattr(ino):
+            value = acl.with_mode(volume.overlay.get_xattr(ino, acl.ACCESS), mode)
+            volume.overlay.set_xattr(ino, acl.ACCESS, value)
+
+    def _set_access_acl(self, volume: Volume, ino: Ino, value: bytes) -> None:
+        overlay = volume.overlay
+        entries = acl.parse(value)
+        mode = acl.mode_of(entries, stat.S_IMODE(overlay.attributes(ino).mode))
+        if not acl.is_basic(entries):
+            overlay.set_xattr(ino, acl.ACCESS, value)
+        elif acl.ACCESS in overlay.list_xattr(ino):
+            overlay.remove_xattr(ino, acl.ACCESS)
+        overlay.change_attributes(ino, AttributeChange(mode=mode))
+
+    def _xattr_volume(self, node: NodeId, name: bytes) -> Volume:
+        """The volume of a node whose extended attribute is to change."""
+        if not node >> INO_BITS:
+            raise NotPermitted("The directories above the images have no extended attributes")
+        if name.startswith(PREFIX):
+            raise NotPermitted(f"Attribute {name.decode(errors='replace')} is read-only")
+        if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
+            raise NotSupported(f"Attribute {name.decode(errors='replace')} is not supported")
+        return self._volumes[tree_of(node)]
+
+    def _self_entry(self, directory: OpenDirectory) -> Entry:
+        if directory.volume is None:
+            return self._namespace.entry(self._namespace.place(directory.ino))
+        return self.getattr(node_id(directory.volume.row.number, directory.ino))
+
+    def _parent_entry(self, directory: OpenDirectory) -> Entry:
+        if directory.volume is None:
+            place = self._namespace.place(directory.ino)
+            return self._namespace.entry(self._namespace.parent(place))
+        volume = directory.volume
+        if directory.ino == ROOT_INO:
+            return self.getattr(self._namespace.locate(volume.row).parent)
+        return self.getattr(node_id(volume.row.number, volume.overlay.parent(directory.ino)))
+
+    def _list_place(
+        self, directory: OpenDirectory, index: int
+    ) -> Iterator[tuple[bytes, Entry, int]]:
+        place = self._namespace.place(directory.ino)
+        if not index:
+            directory.names = self._namespace.names(place)
+        for position in range(index, len(directory.names)):
+            name = directory.names[position]
+            entry = self._namespace.peek(place, name)
+            if entry is not None:
+                yield name, entry, position + 3
+
+    def _list_volume(
+        self, directory: OpenDirectory, index: int
+    ) -> Iterator[tuple[bytes, Entry, int]]:
+        volume, names = directory.volume, directory.names
+        assert volume is not None
+        del names[index:]
+        tree = volume.row.number << INO_BITS
+        while True:
+            after = names[-1] if names else None
+            items = volume.overlay.list(directory.ino, after, _BATCH)
+            for item in items:
+                names.append(item.name)
+                yield item.name, Entry(tree | item.attributes.ino, item.attributes), len(names) + 2
+            if len(items) < _BATCH:
+                return

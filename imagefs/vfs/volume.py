@@ -1,0 +1,113 @@
+"""A volume: one image or instance as the mount serves it.
+
+It joins what lower layers know apart: the catalog's row, the overlay, what the kernel holds
+(lookup counts, open files) and whether changes are allowed. It belongs to the loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import msgspec
+
+from imagefs.catalog import Kind, State, TreeRow
+from imagefs.errors import Busy, NotReady, ReadOnly
+from imagefs.model import ROOT_INO, Attributes, Ino
+from imagefs.overlay import Overlay
+from imagefs.vfs.lookups import LookupCounts
+
+WRITE_BITS = 0o222
+
+
+class Volume:
+    """An image or instance in use.
+
+    `superseded` volumes are named nowhere any more: what still has them open reads on, and
+    nothing changes them. `committing` is the key of the commit that keeps changes waiting.
+    `changes` counts changes, `synced` says which of them are durable.
+    """
+
+    def __init__(self, row: TreeRow, overlay: Overlay, now: int) -> None:
+        self.row = row
+        self.overlay = overlay
+        self.lookups = LookupCounts()
+        self.files = 0
+        self.writers = 0
+        self.directories = 0
+        self.orphans: set[Ino] = set()
+        self.superseded = False
+        self.committing: Hashable | None = None
+        self.changes = 0
+        self.synced = 0
+        self.last_change = now
+
+    def __repr__(self) -> str:
+        state = "superseded" if self.superseded else str(self.row.state)
+        return (
+            f"<Volume {self.row.number} {self.row.reference} {state}: {self.files} files open,"
+            f" {self.lookups.total} lookups, {self.changes} changes>"
+        )
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every change is refused."""
+        return self.superseded or self.row.state is State.SEALED
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing holds the volume: the kernel knows none of its inodes.
+
+        A draft stays in use, because time will seal it.
+        """
+        if self.row.state is State.DRAFT and not self.superseded:
+            return False
+        return not (self.lookups.total or self.files or self.directories or self.committing)
+
+    def require_changeable(self) -> Overlay:
+        """The overlay, to be changed now.
+
+        Raises ReadOnly for a sealed image, NotReady while a commit is under way.
+        """
+        if self.read_only:
+            raise ReadOnly(f"Image {self.row.reference} is sealed and never changes")
+        if self.committing is not None:
+            raise NotReady(self.committing, None)
+        return self.overlay
+
+    def changed(self, now: int) -> None:
+        """A change was made."""
+        self.changes += 1
+        self.last_change = now
+
+    def require_no_writers(self, what: str) -> None:
+        """Raise Busy while a file is open for writing."""
+        if self.writers:
+            raise Busy(
+                f"{self.row.kind.capitalize()} {self.row.reference} can't be {what}:"
+                f" {self.writers} of its files are open for writing"
+            )
+
+    def require_closed(self, what: str) -> None:
+        """Raise Busy while a file is open."""
+        if self.files:
+            raise Busy(
+                f"{self.row.kind.capitalize()} {self.row.reference} can't be {what}:"
+                f" {self.files} of its files are open"
+            )
+
+    def attributes(self, ino: Ino) -> Attributes:
+        """Attributes as users see them: the root of a sealed image shows no write bits."""
+        attributes = self.overlay.attributes(ino)
+        return self.shown(attributes) if ino == ROOT_INO else attributes
+
+    def shown(self, root: Attributes) -> Attributes:
+        """The attributes of the root as users see them."""
+        if self.row.kind is Kind.IMAGE and self.read_only:
+            return msgspec.structs.replace(root, mode=root.mode & ~WRITE_BITS)
+        return root
+
+    def discard_orphan(self, ino: Ino) -> None:
+        """Remove an inode without a name for good once the kernel forgot it."""
+        if not self.lookups[ino] and ino in self.orphans:
+            self.orphans.discard(ino)
+            self.overlay.discard(ino)

@@ -1,0 +1,175 @@
+"""The volumes in use, the trees they share, and turning a volume into a stored tree.
+
+All clones of one image share one `Tree`. A volume whose row is gone is superseded: it stays
+while the kernel knows any of its inodes and its overlay is removed afterwards. An overlay
+directory that no row names is garbage from a crash and is removed at the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from imagefs.catalog import Catalog, TreeRow
+from imagefs.catalog.rows import Sealed
+from imagefs.disk import Disk
+from imagefs.errors import NotReady, Stale
+from imagefs.format.directory import Entry as TreeEntry
+from imagefs.model import ROOT_INO, Ino, ObjectId, TreeNumber
+from imagefs.overlay import Overlay
+from imagefs.store import Store
+from imagefs.tree import Tree, build
+from imagefs.vfs.volume import Volume
+
+OVERLAYS = "overlays"
+_EMPTY_ROOT_MODE = 0o40755
+
+
+class Volumes:
+    """Every volume of one account that is in use."""
+
+    def __init__(
+        self, store: Store, catalog: Catalog, account: str, disk: Disk, clock: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._disk = disk
+        self._clock = clock
+        self._directory = store.path / OVERLAYS / account
+        self._volumes: dict[TreeNumber, Volume] = {}
+        self._trees: WeakValueDictionary[ObjectId, Tree] = WeakValueDictionary()
+        self._empty: ObjectId | None = None
+        self._garbage = self._leftovers(account)
+
+    def __repr__(self) -> str:
+        return f"<Volumes: {len(self._volumes)} in use, {len(self._garbage)} to remove>"
+
+    def __iter__(self) -> Any:
+        return iter(list(self._volumes.values()))
+
+    def __getitem__(self, number: TreeNumber) -> Volume:
+        try:
+            return self._volumes[number]
+        except KeyError:
+            raise Stale(f"Tree {number} is not in use") from None
+
+    def in_use(self, number: TreeNumber) -> Volume | None:
+        """The volume of that number if it is in use."""
+        return self._volumes.get(number)
+
+    def open(self, row: TreeRow) -> Volume:
+        """The volume for a row of the catalog."""
+        volume = self._volumes.get(row.number)
+        if volume is None:
+            directory = self._directory / str(row.number)
+            tree = self.tree(row.manifest)
+            overlay = Overlay(directory, tree, self._store.get_nowait, self._disk, self._clock)
+            volume = self._volumes[row.number] = Volume(row, overlay, self._clock())
+        elif volume.row is not row:
+            volume.row = row
+            volume.superseded = row.deleted is not None
+        return volume
+
+    def tree(self, manifest: ObjectId | None) -> Tree:
+        """The stored tree of a manifest, for the loop's thread; None is the empty tree."""
+        if manifest is None:
+            manifest = self._empty_manifest()
+        tree = self._trees.get(manifest)
+        if tree is None:
+            tree = self._trees[manifest] = Tree(self._store.get_nowait, manifest)
+        return tree
+
+    def supersede(self, volume: Volume, *, remove: bool) -> None:
+        """No name stands for this volume any more; `remove` says that its overlay may go."""
+        volume.superseded = True
+        volume.committing = None
+        if remove:
+            self._garbage.add(self._directory / str(volume.row.number))
+        self.release(volume)
+
+    def release(self, volume: Volume) -> None:
+        """Forget a volume that nothing holds."""
+        if volume.idle and self._volumes.get(volume.row.number) is volume:
+            volume.overlay.close()
+            del self._volumes[volume.row.number]
+
+    def chores(self) -> list[Callable[[], None]]:
+        """Steps that remove overlays nobody needs."""
+        numbers = {str(number) for number in self._volumes}
+        ready = [path for path in self._garbage if path.name not in numbers]
+        return [partial(self._remove, path) for path in ready]
+
+    def commit(self, volume: Volume, done: Callable[[Sealed], None]) -> NotReady:
+        """The work that stores a volume's tree; `done` gets the result on the loop's thread.
+
+        Changes wait until it is over; reading goes on. To be raised by a step.
+        """
+        key: Hashable = ("commit", volume.row.number)
+        if volume.committing is None:
+            volume.committing = key
+        return NotReady(key, partial(self._store_tree, volume), partial(_finish, volume, done))
+
+    def close(self) -> None:
+        """Close every overlay; what was changed stays."""
+        for volume in self._volumes.values():
+            volume.overlay.close()
+        self._volumes.clear()
+
+    # -- inside -------------------------------------------------------------------------
+
+    def _store_tree(self, volume: Volume) -> tuple[Sealed, Any] | Exception:
+        """Commit in a worker thread; failures are results, so that `_finish` always runs."""
+        try:
+            with self._store.writer() as writer:
+                manifest, bookkeeping = volume.overlay.commit(writer)
+                writer.finish()
+                stored = writer.stored_bytes
+            root = Tree(self._store.get, manifest).entry(ROOT_INO)
+        except Exception as error:  # handed on, not swallowed
+            return error
+        return Sealed(manifest, root.count, root.size, stored), bookkeeping
+
+    def _empty_manifest(self) -> ObjectId:
+        if self._empty is None:
+            with self._store.writer() as writer:
+                put = partial(writer.put, metadata=True)
+                summary = build.write_directory(put, [])
+                root = TreeEntry(
+                    name=b"", mode=_EMPTY_ROOT_MODE, uid=0, gid=0, mtime=0, size=summary.size,
+                    count=summary.count, ref=summary.ref, links=summary.links, xattrs=None,
+                )  # fmt: skip
+                self._empty = build.write_manifest(put, root, [])
+                writer.finish()
+        return self._empty
+
+    def _leftovers(self, account: str) -> set[Path]:
+        """Overlay directories that no row names."""
+        if not self._directory.is_dir():
+            return set()
+        numbers = {str(number) for number in self._catalog.numbers(account)}
+        return {path for path in self._directory.iterdir() if path.name not in numbers}
+
+    def _remove(self, path: Path) -> None:
+        if path in self._garbage:
+            work = partial(Overlay.delete, path, self._disk)
+            raise NotReady(("remove", path), work, lambda _: self._garbage.discard(path))
+
+
+def _finish(
+    volume: Volume, done: Callable[[Sealed], None], result: tuple[Sealed, Any] | Exception
+) -> None:
+    volume.committing = None
+    if isinstance(result, Exception):
+        raise result
+    sealed, bookkeeping = result
+    volume.overlay.committed(bookkeeping)
+    done(sealed)
+
+
+def root_has(tree: Tree, name: bytes) -> Ino | None:
+    """The inode of an entry in a tree's own root."""
+    found = tree.lookup(ROOT_INO, name)
+    return found[0] if found else None
