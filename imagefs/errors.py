@@ -175,9 +175,9 @@ class NotReady(Exception):  # noqa: N818 - it is a signal, not an error
     this. `key` names what is missing, so that many steps that need the same thing cause
     one piece of work. `work` takes bytes to bytes and may block: it runs in a worker
     thread (offline: in place). `finish` then runs on the loop's thread with the result
-    of `work`. With `work` None the step waits for work under the same key that is
-    already going on. An exception of `work` or `finish` is the answer to every step
-    that waits.
+    of `work`. An exception of `work` or `finish` is the answer to every step that asked
+    for that work. With `work` None the step only waits until work under the same key, which
+    is already going on, is over in whatever way.
     """
 
     def __init__(
