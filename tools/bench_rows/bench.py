@@ -50,7 +50,9 @@ class Bench:
             else:
                 reason = f"{program} is not installed"
                 self.report.skipped.append(Skipped(figures[0].row, name, reason))
-        self.report.outcomes += take_turns(figures, present, self.repeats)
+        measured = take_turns(figures, present, self.repeats)
+        self.report.outcomes += measured.outcomes
+        self.report.skipped += measured.skipped
 
 
 @dataclass

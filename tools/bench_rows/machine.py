@@ -11,8 +11,15 @@ Command = Sequence[str | Path]
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def run(command: Command, environment: Mapping[str, str] | None = None) -> str:
-    """Runs a program to its end and returns its output; raises RuntimeError if it fails."""
+def run(
+    command: Command,
+    environment: Mapping[str, str] | None = None,
+    accepted: tuple[int, ...] = (0,),
+) -> str:
+    """Runs a program to its end and returns its output.
+
+    Raises RuntimeError if it ends with an exit code that is not accepted.
+    """
     done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **(environment or {})},
@@ -21,7 +28,7 @@ def run(command: Command, environment: Mapping[str, str] | None = None) -> str:
         text=True,
         check=False,
     )
-    if done.returncode != 0:
+    if done.returncode not in accepted:
         shown = " ".join(map(str, command))
         raise RuntimeError(f"{shown} ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout

@@ -74,14 +74,27 @@ class Report:
 
 def take_turns(
     figures: tuple[Figure, ...], contenders: Mapping[str, Attempt], repeats: int
-) -> list[Outcome]:
-    """Lets every contender try `repeats` times, in turns."""
+) -> Report:
+    """Lets every contender try `repeats` times, in turns; a peer that fails is out."""
     outcomes = {figure.name: Outcome(figure) for figure in figures}
+    failed: dict[str, str] = {}
     for _ in range(repeats):
         for name, attempt in contenders.items():
-            for figure, value in attempt().items():
+            if name in failed:
+                continue
+            try:
+                values = attempt()
+            except RuntimeError as error:
+                if name == IMAGEFS:
+                    raise
+                failed[name] = str(error)
+                continue
+            for figure, value in values.items():
                 outcomes[figure].values.setdefault(name, []).append(value)
-    return [outcome for outcome in outcomes.values() if outcome.values]
+    return Report(
+        [outcome for outcome in outcomes.values() if outcome.values],
+        [Skipped(figures[0].row, name, reason) for name, reason in failed.items()],
+    )
 
 
 class Watch:

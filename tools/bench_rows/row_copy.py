@@ -25,10 +25,11 @@ def into_imagefs(bench: Bench) -> dict[str, float]:
 
 def into_overlay(bench: Bench) -> dict[str, float]:
     with fuse_overlayfs(bench, None) as mountpoint:
-        return copy(bench.rootfs, mountpoint / "base")
+        # fuse-overlayfs cannot keep the permissions of a dangling symlink; cp goes on and says so.
+        return copy(bench.rootfs, mountpoint / "base", accepted=(0, 1))
 
 
-def copy(source: Path, target: Path) -> dict[str, float]:
+def copy(source: Path, target: Path, accepted: tuple[int, ...] = (0,)) -> dict[str, float]:
     with stopwatch() as watch:
-        run(["cp", "-a", source, target])
+        run(["cp", "-a", source, target], accepted=accepted)
     return {SECONDS.name: watch.seconds}
