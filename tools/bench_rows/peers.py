@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench_rows.bench import Bench, detach, remove, wait_until_mounted
+from bench_rows.bench import PATIENCE, Bench, detach, remove, wait_until_mounted
 from bench_rows.machine import run
 
 BORG = {
@@ -67,6 +67,7 @@ def null_filesystem(bench: Bench, python: str) -> Iterator[Path]:
     try:
         wait_until_mounted(mountpoint)
         yield mountpoint
-    finally:
         detach(mountpoint)
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
+    finally:
+        process.kill()
