@@ -24,6 +24,7 @@ from imagefs.errors import ImagefsError, IOFailure, NoSpace
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE = 2
 _SYNC_FILE_RANGE_WRITE = 2
+_ZERO_STEP = 1024 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -139,11 +140,19 @@ class Disk:
             raise failure(error, fd) from error
 
     def punch_hole(self, fd: int, offset: int, length: int) -> None:
-        """Gives the space of a range back; it reads as zeros, the file keeps its size."""
+        """Gives the space of a range back; it reads as zeros, the file keeps its size.
+
+        Where the file system cannot do that, zeros are written.
+        """
         mode = _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE
-        if _libc.fallocate(fd, mode, offset, length) != 0:
-            code = ctypes.get_errno()
+        if _libc.fallocate(fd, mode, offset, length) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise failure(OSError(code, os.strerror(code)), fd)
+        end = min(offset + length, self.size(fd))
+        for start in range(offset, end, _ZERO_STEP):
+            self.pwrite(fd, bytes(min(_ZERO_STEP, end - start)), start)
 
     def size(self, fd: int) -> int:
         try:
@@ -240,8 +249,8 @@ class Disk:
             raise failure(error, path) from error
 
     def writable(self, path: str | Path) -> bool:
-        """Whether this process may create files in a directory."""
-        return os.access(path, os.W_OK | os.X_OK)
+        """Whether this process may list a directory and create files in it."""
+        return os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
 
     def space(self, path: str | Path) -> Space:
         """The space of the file system that holds `path`."""

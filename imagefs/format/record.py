@@ -168,6 +168,11 @@ def record_size(head: bytes) -> int | None:
     return int(_HEADER.size + count * _ENTRY.size + stored_length + _CHECKSUM.size)
 
 
+def plain_length(head: bytes) -> int:
+    """Bytes of the block of the record that begins with `head` once it is decompressed."""
+    return int(_HEADER.unpack_from(head)[4])
+
+
 def _check_table(table: bytes, plain_length: int) -> None:
     start = 0
     for _, end in _ENTRY.iter_unpack(table):

@@ -10,12 +10,14 @@ changes. Each is guarded by its own lock; every method may be called from any th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imagefs.errors import ImagefsError, IOFailure, NoSpace, StoreError
 from imagefs.model import ObjectId
@@ -37,6 +39,8 @@ _SCHEMA = (
 )
 _FIND = "SELECT pack, offset, size, ordinal FROM object WHERE id = ?"
 _ADD = "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?)"
+_AT_ONCE = 50
+_ADD_MANY = _ADD + ", (?, ?, ?, ?, ?)" * (_AT_ONCE - 1)
 _ADVANCE = """INSERT INTO pack VALUES (?, ?, ?) ON CONFLICT (number) DO UPDATE SET
     indexed = max(indexed, excluded.indexed), objects = objects + excluded.objects"""
 
@@ -66,12 +70,15 @@ class Index:
 
     @classmethod
     def open(cls, path: Path) -> Index:
-        try:
-            writer = _connect(path)
-            _make_tables(writer, path)
-            return cls(path, _connect(path), writer)
-        except sqlite3.Error as error:
-            raise _failure(error, path) from error
+        with ExitStack() as opened:
+            try:
+                writer = opened.enter_context(closing(_connect(path)))
+                _make_tables(writer, path)
+                reader = opened.enter_context(closing(_connect(path)))
+            except sqlite3.Error as error:
+                raise _failure(error, path) from error
+            opened.pop_all()
+        return cls(path, reader, writer)
 
     def close(self) -> None:
         with self._reader_lock, self._writer_lock:
@@ -97,7 +104,7 @@ class Index:
 
     def indexed(self) -> dict[int, int]:
         """Of each known pack the offset up to which its records are in the index."""
-        return {number: end for number, end in self._query("SELECT number, indexed FROM pack")}
+        return dict(self._query("SELECT number, indexed FROM pack"))
 
     def object_count(self) -> int:
         """Objects stored, counting an object once for each time it was stored."""
@@ -105,9 +112,9 @@ class Index:
 
     def damaged(self) -> set[tuple[int, int]]:
         """Pack and offset of the records that are known to be damaged."""
-        return {(pack, offset) for pack, offset in self._query("SELECT pack, offset FROM damage")}
+        return set(self._query("SELECT pack, offset FROM damage"))
 
-    def _query(self, statement: str) -> list[tuple[int, ...]]:
+    def _query(self, statement: str) -> list[Any]:
         try:
             with self._reader_lock:
                 return self._reader.execute(statement).fetchall()
@@ -125,8 +132,7 @@ class Index:
         for row in rows:
             counts[row[1]] += 1
         with self._transaction() as connection:
-            # Sorted, so that neighbours in the B-tree are inserted one after the other.
-            connection.executemany(_ADD, sorted(rows))
+            _insert(connection, rows)
             connection.executemany(_ADVANCE, [(n, end, counts[n]) for n, end in ends.items()])
 
     def add_damage(self, records: Iterable[tuple[int, int]]) -> None:
@@ -146,9 +152,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Sorted, so that neighbours in the B-tree come one after the other; many in a statement,
+    because between statements the thread has to get the interpreter lock back."""
+    ordered = sorted(rows)
+    whole = len(ordered) - len(ordered) % _AT_ONCE
+    for start in range(0, whole, _AT_ONCE):
+        values = list(chain.from_iterable(ordered[start : start + _AT_ONCE]))
+        connection.execute(_ADD_MANY, values)
+    connection.executemany(_ADD, ordered[whole:])
 
 
 @contextmanager
@@ -190,6 +211,11 @@ def _failure(error: sqlite3.Error, path: Path) -> ImagefsError:
         return StoreError(
             f"Index {path} is damaged ({error}): stop every imagefs on this store and delete"
             " that file, it is rebuilt from the packs at the next start"
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreError(
+            f"Index {path} cannot be opened for writing by user {os.geteuid()} ({error}): run"
+            " imagefs as its owner"
         )
     if code == sqlite3.SQLITE_BUSY:
         return StoreError(f"Index {path} is busy: another process keeps it locked")

@@ -15,7 +15,9 @@ from imagefs.errors import Exists, StoreError
 
 STORE_VERSION = 1
 _FIRST_LINE = "imagefs store"
-_LEFTOVERS = frozenset({"packs", "format.tmp", "index.db", "index.db-wal", "index.db-shm"})
+_LEFTOVERS = frozenset(
+    {"packs", "format.tmp", "index.db", "index.db-wal", "index.db-shm", "lost+found"}
+)
 _LONGEST_FORMAT = 4096
 
 
@@ -36,7 +38,7 @@ def create(path: Path, disk: Disk) -> None:
 
     Raises `Exists` when there is one, `StoreError` when the directory holds something else.
     """
-    if format_file(path).exists():
+    if os.path.exists(format_file(path)):
         raise Exists(f"There is a store at {path} already")
     _make_directory(path, disk)
     strangers = sorted(set(disk.listdir(path)) - _LEFTOVERS)
@@ -53,27 +55,25 @@ def create(path: Path, disk: Disk) -> None:
 
 def check(path: Path, disk: Disk) -> None:
     """Raises `StoreError` unless `path` is a store that this program and user can work with."""
+    if not os.path.isdir(path):
+        raise StoreError(f"There is no store at {path}")
+    _check_writable(path, disk)
     version = _version(path, disk)
     if version != STORE_VERSION:
         raise StoreError(
             f"Store {path} has version {version}, this imagefs knows {STORE_VERSION}:"
             " use a newer imagefs"
         )
-    if not packs(path).is_dir():
+    if not os.path.isdir(packs(path)):
         raise StoreError(f"Store {path} is damaged: directory {packs(path)} is missing")
-    for directory in (path, packs(path)):
-        _check_writable(directory, disk)
+    _check_writable(packs(path), disk)
 
 
 def _version(path: Path, disk: Disk) -> int:
     try:
         fd = disk.open(format_file(path), os.O_RDONLY)
     except FileNotFoundError as error:
-        raise StoreError(
-            f"Directory {path} is not a store: it has no file named format"
-            if path.is_dir()
-            else f"There is no store at {path}"
-        ) from error
+        raise StoreError(f"Directory {path} is not a store: it has no file named format") from error
     try:
         lines = disk.pread(fd, _LONGEST_FORMAT, 0).decode("ascii", "replace").splitlines()
     finally:
@@ -86,14 +86,14 @@ def _version(path: Path, disk: Disk) -> int:
 
 
 def _make_directory(path: Path, disk: Disk) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         return
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         _make_directory(path.parent, disk)
     try:
         disk.mkdir(path)
     except FileExistsError as error:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise StoreError(f"{path} is in the way: it is not a directory") from error
     disk.fsync_dir(path.parent)
 

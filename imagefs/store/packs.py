@@ -123,11 +123,13 @@ class Packs:
 
 
 class PackAppender:
-    """A pack that this writer alone may append to. `end` is where the next record goes."""
+    """A pack that this writer alone may append to. `end` is where the next record goes,
+    `named` says whether the file's name is known to survive power loss."""
 
-    def __init__(self, disk: Disk, number: int, fd: int, end: int) -> None:
+    def __init__(self, disk: Disk, number: int, fd: int, end: int, *, named: bool) -> None:
         self.number = number
         self.fd = fd
+        self.named = named
         self.end = end
         self.durable_end = end
         self._disk = disk
@@ -155,8 +157,9 @@ class PackAppender:
             self.durable_end = self.end
 
     def cut(self) -> None:
-        """Gives back what was appended since the last `sync`."""
-        self._disk.truncate(self.fd, self.durable_end)
+        """Gives back what was appended since the last `sync`, a torn record too."""
+        if self._disk.size(self.fd) > self.durable_end:
+            self._disk.truncate(self.fd, self.durable_end)
         self.end = self.durable_end
 
     def close(self) -> None:
@@ -194,7 +197,7 @@ def create_pack(packs: Packs) -> PackAppender:
         # Between the two calls another writer may have found the file and locked it.
         if packs.disk.try_lock(fd):
             packs.disk.pwrite(fd, encode_pack_header(), 0)
-            return PackAppender(packs.disk, number, fd, PACK_HEADER_SIZE)
+            return PackAppender(packs.disk, number, fd, PACK_HEADER_SIZE, named=False)
         packs.disk.close(fd)
         number += 1
 

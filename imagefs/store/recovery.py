@@ -29,7 +29,7 @@ _BATCH = 50_000
 
 def open_index(path: Path, packs: Packs) -> Index:
     """The index of a store, complete: made anew when it is missing, tails of packs indexed."""
-    if not layout.index(path).exists():
+    if not os.path.exists(layout.index(path)):
         with _recovery_lock(path, packs.disk):
             _clear_leftovers(path, packs)
             return _completed(Index.open(layout.index(path)), packs)
@@ -63,7 +63,7 @@ def _recovery_lock(path: Path, disk: Disk) -> Iterator[None]:
 def _clear_leftovers(path: Path, packs: Packs) -> None:
     """Removes what belongs to an index file that is gone."""
     index = layout.index(path)
-    if index.exists():  # another process was faster
+    if os.path.exists(index):  # another process was faster
         return
     if packs.numbers():
         log.warning("Index %s is missing, it is rebuilt from %s packs", index, len(packs.numbers()))
@@ -84,7 +84,10 @@ def unindexed(packs: Packs, index: Index) -> list[int]:
 
 def recover(packs: Packs, index: Index) -> None:
     """Indexes the tails of all packs that no living writer has."""
-    for number in unindexed(packs, index):
+    numbers = unindexed(packs, index)
+    if numbers:
+        packs.disk.fsync_dir(packs.directory)
+    for number in numbers:
         fd = _open(packs, number)
         if fd is None:
             log.info("Pack %s is being written, its tail is left to its writer", number)
@@ -138,7 +141,7 @@ def claim_pack(packs: Packs, index: Index) -> PackAppender:
             continue
         end = _prepare(packs.disk, fd, number, index)
         if end is not None:
-            return PackAppender(packs.disk, number, fd, end)
+            return PackAppender(packs.disk, number, fd, end, named=number in indexed)
         packs.disk.close(fd)
     return create_pack(packs)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from imagefs.disk import Disk
 from imagefs.errors import Corrupt, ImagefsError, NotReady
-from imagefs.format.record import Record, decode_record
+from imagefs.format.record import Record, decode_record, plain_length, record_size
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store import layout, recovery
 from imagefs.store.cache import RecordCache, RecordKey
@@ -169,6 +169,11 @@ class Store:
                 loads[key] = NotReady(("record", *key), partial(self._fetch, oid))
         return list(loads.values())
 
+    def stored_size(self, oids: Iterable[ObjectId]) -> int:
+        """Bytes of the records that hold these objects, each record counted once."""
+        locations = filter(None, map(self._index.find, oids))
+        return sum({(place.pack, place.offset): place.size for place in locations}.values())
+
     def _find(self, oid: ObjectId) -> Location | None:
         location = self._locations.get(oid)
         if location is None:
@@ -202,7 +207,7 @@ class Store:
             return None
         try:
             data = self._packs.read_nowait(location.pack, location.size, location.offset)
-            if data is None:
+            if data is None or record_size(data) is None or plain_length(data) > _IN_PLACE:
                 return None
             record = decode_record(data)
         except Corrupt:
@@ -236,7 +241,8 @@ class Store:
 
     def report_damage(self, oid: ObjectId) -> None:
         """Says that the stored copy of an object is bad: the next put stores it anew."""
-        location = self._find(oid)
+        self._locations.pop(oid, None)
+        location = self._index.find(oid)
         if location is not None:
             self._cache.drop((location.pack, location.offset))
             self._note_damage((location.pack, location.offset))

@@ -8,18 +8,21 @@ what waits to be written, another one the packs being appended to.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Self
 
-from imagefs.errors import InvalidArgument
+from imagefs.errors import ImagefsError, InvalidArgument
 from imagefs.format.record import DATA, MAX_BLOCK, MAX_OBJECTS, METADATA, encode_record, object_id
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store.index import Index, Row
 from imagefs.store.packs import MAX_PACK, PackAppender, Packs
 from imagefs.store.recovery import claim_pack
+
+log = logging.getLogger(__name__)
 
 _GROUP_BYTES = CHUNK_SIZE
 _ALONE = CHUNK_SIZE // 2
@@ -174,10 +177,15 @@ class StoreWriter:
                     self._groups[kind] = _Group(kind)
                     self._submit(group.objects, kind)
             self._wait_idle()
-        if self._failure is not None:
-            raise self._failure
         with self._append_lock:
-            self._checkpoint()
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._checkpoint()
+            except BaseException as error:
+                # A sync that failed once must not be believed when it succeeds later.
+                self._failure = error
+                raise
 
     def _wait_idle(self) -> None:
         while self._waiting:
@@ -189,8 +197,10 @@ class StoreWriter:
             return
         for pack in self._appenders:
             pack.sync()
-        self._packs.disk.fsync_dir(self._packs.directory)
+        if not all(pack.named for pack in self._appenders):
+            self._packs.disk.fsync_dir(self._packs.directory)
         self._index.add(self._rows, {pack.number: pack.end for pack in self._appenders})
+        self._appenders[-1].named = True
         self._look_up = True
         with self._state:
             self._pending.difference_update([row[0] for row in self._rows])
@@ -204,8 +214,11 @@ class StoreWriter:
         with self._state:
             self._wait_idle()
         with self._append_lock:
-            for pack in self._appenders:
-                if pack.end > pack.durable_end:
+            while self._appenders:
+                pack = self._appenders.pop()
+                try:
                     pack.cut()
-                pack.close()
-            self._appenders = []
+                except ImagefsError as error:
+                    log.warning("What was not finished stays in pack %s: %s", pack.number, error)
+                finally:
+                    pack.close()
