@@ -1,0 +1,33 @@
+"""What each request means: one call of the lifecycle. The same with and without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from imagefs.control import messages
+from imagefs.control.messages import Request
+from imagefs.errors import NotSupported
+from imagefs.vfs import Lifecycle
+
+_VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
+    messages.Images: lambda lifecycle, m: lifecycle.images(m.deleted),
+    messages.Instances: lambda lifecycle, m: lifecycle.instances(m.deleted),
+    messages.Show: lambda lifecycle, m: lifecycle.show(m.reference),
+    messages.Clone: lambda lifecycle, m: lifecycle.clone(m.image, m.names),
+    messages.Commit: lambda lifecycle, m: lifecycle.commit(m.instance, m.name),
+    messages.Reset: lambda lifecycle, m: lifecycle.reset(m.instance),
+    messages.Seal: lambda lifecycle, m: lifecycle.seal(m.image),
+    messages.Remove: lambda lifecycle, m: lifecycle.remove(m.reference),
+    messages.Undelete: lambda lifecycle, m: lifecycle.undelete(m.reference),
+    messages.Publish: lambda lifecycle, m: lifecycle.publish(m.name, m.manifest, m.stored),
+    messages.Manifest: lambda lifecycle, m: lifecycle.manifest(m.reference),
+}
+
+
+def perform(lifecycle: Lifecycle, request: Request) -> Any:
+    """A step: carry out a request. Raises NotReady and what the lifecycle raises."""
+    verb = _VERBS.get(type(request))
+    if verb is None:
+        raise NotSupported(f"Nobody answers {type(request).__name__} without a daemon")
+    return verb(lifecycle, request)

@@ -1,0 +1,62 @@
+"""Opening a store for one account: what the daemon and the offline command have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from imagefs.catalog import Catalog
+from imagefs.disk import Disk
+from imagefs.errors import Exists
+from imagefs.store import Store
+from imagefs.vfs import Lifecycle, MountOptions, Vfs
+from imagefs.vfs.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+CATALOG = "catalog.db"
+
+
+def create_store(path: Path) -> None:
+    """Make a store where there is none."""
+    with contextlib.suppress(Exists):
+        Store.create(path).close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[Store, Catalog]]:
+    """The store and its catalog, closed afterwards; raises StoreError, Corrupt."""
+    store = Store.open(path)
+    try:
+        catalog = Catalog(path / CATALOG)
+        try:
+            yield store, catalog
+        finally:
+            catalog.close()
+    finally:
+        store.close()
+
+
+@contextlib.contextmanager
+def vfs(path: Path, account: str, options: MountOptions) -> Iterator[Vfs]:
+    """The file system of an account. Its lock must be held."""
+    with opened(path) as (store, catalog):
+        vfs = Vfs(store, catalog, account, options, time.time_ns, Disk())
+        try:
+            yield vfs
+        finally:
+            vfs.close()
+
+
+@contextlib.contextmanager
+def lifecycle(path: Path, account: str) -> Iterator[tuple[Lifecycle, Store]]:
+    """The images and instances of an account, without a mount. Its lock must be held."""
+    with opened(path) as (store, catalog):
+        volumes = Volumes(store, catalog, account, Disk(), time.time_ns)
+        try:
+            yield Lifecycle(catalog, volumes, account, time.time_ns), store
+        finally:
+            volumes.close()

@@ -1,0 +1,38 @@
+"""Work that is due at some time: sealing drafts nobody writes to, clearing up.
+
+Sleeps until something is due. Nothing due means sleeping until something changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NoReturn
+
+import trio
+
+from imagefs.errors import ImagefsError
+from imagefs.fuse.operations import FuseOperations
+from imagefs.fuse.steps import Steps
+from imagefs.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+_SECOND = 1_000_000_000
+_PAUSE = 1.0
+"""Seconds at least between two looks, however much changes."""
+
+
+async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
+    """Do what becomes due, until cancelled."""
+    while True:
+        due = vfs.next_due()
+        seconds = float("inf") if due is None else max(0.0, (due - time.time_ns()) / _SECOND)
+        with trio.move_on_after(seconds):
+            await operations.next_change()
+        for step in vfs.tick():
+            try:
+                await steps.run(step)
+            except ImagefsError as error:
+                log.warning("Work in the background failed, to be tried again: %s", error)
+        await trio.sleep(_PAUSE)

@@ -1,0 +1,164 @@
+"""One daemon from start to stop.
+
+Start: checks, store, lock, vfs, mount, socket, report. Stop (signal): no new commands, the
+kernel is told of what is still queued while requests are served, then requests under way are
+finished and the mount goes; or (unmounted by somebody) the loop ends by itself. In both
+cases the vfs and the store are closed last, then the lock is let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import pwd
+import signal
+from collections.abc import AsyncIterator, Callable
+from socket import socket
+
+import trio
+
+from imagefs.control.address import listen, socket_path
+from imagefs.control.server import ControlServer
+from imagefs.daemon import assembly, background, mountpoint
+from imagefs.daemon.lock import AccountLock
+from imagefs.daemon.settings import MountSettings
+from imagefs.daemon.status import Status
+from imagefs.errors import InvalidArgument, NotPermitted
+from imagefs.fuse.invalidations import Invalidations
+from imagefs.fuse.operations import FuseOperations
+from imagefs.fuse.session import Session
+from imagefs.fuse.steps import Steps
+from imagefs.vfs import MountOptions, Vfs
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 5.0
+"""How long a stop waits for the kernel to hear of what is queued for it."""
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(settings: MountSettings, ready: Callable[[], None], open_log: Callable[[], None]) -> None:
+    """Mount and serve until unmounted or told to stop.
+
+    `open_log` is called once there is a store, `ready` once mounted. Raises ImagefsError
+    when the mount cannot be made.
+    """
+    place, store = settings.mountpoint_path, settings.store_path
+    options = mount_options(settings)
+    mountpoint.check_fuse(allow_other=settings.allow_other)
+    mountpoint.check_place(place, store)
+    assembly.create_store(store)
+    with AccountLock(store, settings.account) as lock:
+        lock.take(settings.mountpoint, str(socket_path(store, settings.account)))
+        open_log()
+        mountpoint.prepare(place)
+        with assembly.vfs(store, settings.account, options) as vfs:
+            trio.run(_Daemon(settings, options, vfs).run, ready)
+
+
+def mount_options(settings: MountSettings) -> MountOptions:
+    """What the vfs needs to know of a mount; raises NotPermitted, InvalidArgument."""
+    uid, gid = os.getuid(), os.getgid()
+    if settings.owner is not None:
+        if os.geteuid() != 0:
+            raise NotPermitted("--owner is for root only")
+        try:
+            entry = pwd.getpwnam(settings.owner)
+        except KeyError:
+            raise InvalidArgument(f"There is no user {settings.owner}") from None
+        uid, gid = entry.pw_uid, entry.pw_gid
+    return MountOptions(
+        uid=uid,
+        gid=gid,
+        enforced=os.geteuid() == 0 or settings.allow_other,
+        open_to_all=settings.allow_other,
+        seal_after=settings.seal_after,
+    )
+
+
+class _Daemon:
+    """The running parts of one mount."""
+
+    def __init__(self, settings: MountSettings, options: MountOptions, vfs: Vfs) -> None:
+        self._settings = settings
+        self._vfs = vfs
+        self._steps = Steps()
+        self._operations = FuseOperations(vfs, self._steps, acl=options.enforced)
+        self._session = Session(
+            self._operations, settings.mountpoint_path, enforced=options.enforced
+        )
+        self._invalidations = Invalidations()
+        self._vfs.on_stale = self._invalidations.add
+        self._status = Status(settings, vfs, self._operations, self._session)
+        self._control = ControlServer(
+            vfs.lifecycle, self._steps, self._settled, self._status.report
+        )
+        self._socket = socket_path(settings.store_path, settings.account)
+        self._accepting = trio.CancelScope()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Mount, serve, unmount."""
+        with trio.open_signal_receiver(*_STOPPING, signal.SIGUSR1) as signals:
+            faulthandler.register(signal.SIGUSR1, chain=True)
+            with contextlib.closing(listen(self._socket)) as listening:
+                try:
+                    await self._mounted(listening, signals, ready)
+                finally:
+                    self._socket.unlink(missing_ok=True)
+            faulthandler.unregister(signal.SIGUSR1)
+        log.info("Ended the mount at %s", self._settings.mountpoint)
+
+    async def _mounted(
+        self, listening: socket, signals: AsyncIterator[int], ready: Callable[[], None]
+    ) -> None:
+        self._session.mount()
+        self._invalidations.start()
+        try:
+            await self._serve(listening, signals, ready)
+        finally:
+            self._invalidations.stop()
+            self._session.close()
+
+    async def _serve(
+        self, listening: socket, signals: AsyncIterator[int], ready: Callable[[], None]
+    ) -> None:
+        """Serve requests; everything else ends with that."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commands, listening)
+            nursery.start_soon(self._heed, signals)
+            nursery.start_soon(background.run, self._vfs, self._operations, self._steps)
+            nursery.start_soon(self._welcome, ready)
+            await self._session.serve()
+            nursery.cancel_scope.cancel()
+
+    async def _commands(self, listening: socket) -> None:
+        with self._accepting:
+            await self._control.serve(listening)
+
+    async def _welcome(self, ready: Callable[[], None]) -> None:
+        """Say that the mount works, once it has answered its first request."""
+        await self._session.raise_read_ahead()
+        log.info("Mounted account %s at %s", self._settings.account, self._settings.mountpoint)
+        ready()
+
+    async def _heed(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                log.info("State of the daemon\n%s", self._status.stacks())
+                continue
+            log.info("Stopping on %s", signal.Signals(number).name)
+            break
+        self._accepting.cancel()
+        # The thread that tells the kernel can block on a request of a program, which then
+        # must be answered: so this happens while requests are served.
+        with trio.move_on_after(_DRAIN_SECONDS):
+            await self._invalidations.drain()
+        self._session.end()
+
+    async def _settled(self) -> None:
+        """What a command did is visible in the mount."""
+        self._operations.changed()
+        await self._invalidations.drain()

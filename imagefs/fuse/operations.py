@@ -1,0 +1,339 @@
+"""pyfuse3's request handlers: each turns one request into one step of the vfs and back.
+
+Handlers are written as plain functions and made asynchronous by `_handler`, the one place
+that waits and maps errors. A handler may run several times for one request, because a step
+that is not ready is taken again: translation must not change anything.
+
+`flush`, `access` and `poll` are missing on purpose: their first ENOSYS makes the kernel stop
+asking.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields, StatvfsData
+
+from imagefs.errors import ImagefsError, NotReady
+from imagefs.fuse.steps import Steps
+from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId
+from imagefs.vfs import Caller, Entry, FileHandle, Vfs
+from imagefs.vfs.node import LASTING
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def _changing(
+    function: Callable[Concatenate[FuseOperations, P], T],
+) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, T]]:
+    """Make a handler of a step that may change something; see `next_change`."""
+
+    def change(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        result = function(self, *args, **kwargs)
+        self.changed()
+        return result
+
+    functools.update_wrapper(change, function)
+    return _handler(change)
+
+
+def _handler(
+    function: Callable[Concatenate[FuseOperations, P], T],
+) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, T]]:
+    """Make a handler that waits for what the step needs and raises nothing but FUSEError."""
+
+    async def handle(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return function(self, *args, **kwargs)
+            except NotReady as needed:
+                waiting = needed
+            except Exception as error:
+                raise self.answer(function.__name__, error) from error
+            try:
+                await self.steps.wait(waiting)
+            except Exception as error:
+                raise self.answer(function.__name__, error) from error
+
+    functools.update_wrapper(handle, function)
+    return handle
+
+
+class FuseOperations(pyfuse3.Operations):
+    """The vfs as pyfuse3 wants it; belongs to the loop's thread.
+
+    `failures` counts errors that are bugs: they were logged and answered with EIO.
+    """
+
+    supports_dot_lookup = False
+
+    def __init__(
+        self, vfs: Vfs, steps: Steps, *, acl: bool = False, writeback_cache: bool = False
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.failures = 0
+        self._change_awaited: trio.Event | None = None
+        self.enable_acl = acl
+        self.enable_writeback_cache = writeback_cache
+        self._vfs = vfs
+
+    async def next_change(self) -> None:
+        """Return after the next request that may have changed something."""
+        self._change_awaited = trio.Event()
+        try:
+            await self._change_awaited.wait()
+        finally:
+            self._change_awaited = None
+
+    def changed(self) -> None:
+        """Something may have changed."""
+        if self._change_awaited is not None:
+            self._change_awaited.set()
+
+    def answer(self, operation: str, error: Exception) -> FUSEError:
+        """What the kernel is told about an error."""
+        if isinstance(error, ImagefsError):
+            if error.errno in _TELLING:
+                log.info("%s: %s", operation, error)
+            elif error.errno in _ALARMING:
+                log.error("%s: %s", operation, error)
+            return FUSEError(error.errno)
+        self.failures += 1
+        log.error("Operation %s failed unexpectedly", operation, exc_info=error)
+        return FUSEError(errno.EIO)
+
+    # -- names and attributes -----------------------------------------------------------
+
+    @_handler
+    def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        entry = self._vfs.lookup(NodeId(parent), name, _caller(ctx))
+        return _ABSENT if entry is None else _attributes(entry)
+
+    async def forget(self, pairs: Sequence[tuple[int, int]]) -> None:
+        try:
+            self._vfs.forget([(NodeId(node), count) for node, count in pairs])
+            self.changed()
+        except Exception as error:  # noqa: BLE001 - the kernel waits for no answer
+            self.answer("forget", error)
+
+    @_handler
+    def getattr(self, node: int, ctx: RequestContext) -> EntryAttributes:
+        return _attributes(self._vfs.getattr(NodeId(node)))
+
+    @_changing
+    def setattr(
+        self,
+        node: int,
+        attr: EntryAttributes,
+        fields: SetattrFields,
+        fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        change = AttributeChange(
+            mode=attr.st_mode & 0o7777 if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime=attr.st_atime_ns if fields.update_atime else None,
+            mtime=attr.st_mtime_ns if fields.update_mtime else None,
+            ctime=attr.st_ctime_ns if fields.update_ctime else None,
+        )
+        handle = None if fh is None else FileHandle(fh)
+        return _attributes(self._vfs.setattr(NodeId(node), change, handle, _caller(ctx)))
+
+    @_handler
+    def readlink(self, node: int, ctx: RequestContext) -> bytes:
+        return self._vfs.readlink(NodeId(node))
+
+    @_handler
+    def statfs(self, ctx: RequestContext) -> StatvfsData:
+        space = self._vfs.statfs(NodeId(pyfuse3.ROOT_INODE))
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = space.block_size
+        data.f_blocks = space.blocks
+        data.f_bfree = space.blocks_free
+        data.f_bavail = space.blocks_available
+        data.f_files = space.files
+        data.f_ffree = data.f_favail = space.files_free
+        data.f_namemax = 255
+        return data
+
+    # -- making and removing ------------------------------------------------------------
+
+    @_changing
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _attributes(self._vfs.mknod(NodeId(parent), name, mode, rdev, _caller(ctx)))
+
+    @_changing
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return _attributes(self._vfs.mkdir(NodeId(parent), name, mode, _caller(ctx)))
+
+    @_changing
+    def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _attributes(self._vfs.symlink(NodeId(parent), name, target, _caller(ctx)))
+
+    @_changing
+    def link(
+        self, node: int, new_parent: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _attributes(self._vfs.link(NodeId(node), NodeId(new_parent), new_name))
+
+    @_changing
+    def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        self._vfs.unlink(NodeId(parent), name)
+
+    @_changing
+    def rmdir(self, parent: int, name: bytes, ctx: RequestContext) -> None:
+        self._vfs.rmdir(NodeId(parent), name)
+
+    @_changing
+    def rename(
+        self,
+        parent: int,
+        name: bytes,
+        new_parent: int,
+        new_name: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        self._vfs.rename(NodeId(parent), name, NodeId(new_parent), new_name, flags)
+
+    # -- files --------------------------------------------------------------------------
+
+    @_changing
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        handle, entry = self._vfs.create(NodeId(parent), name, mode, flags, _caller(ctx))
+        return FileInfo(fh=handle), _attributes(entry)
+
+    @_handler
+    def open(self, node: int, flags: int, ctx: RequestContext) -> FileInfo:
+        # keep_cache is FileInfo's default: pages change through this mount only.
+        return FileInfo(fh=self._vfs.open(NodeId(node), flags, _caller(ctx)))
+
+    @_handler
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return self._vfs.read(FileHandle(fh), offset, size)
+
+    @_changing
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        return self._vfs.write(FileHandle(fh), offset, data)
+
+    @_changing
+    def release(self, fh: int) -> None:
+        self._vfs.release(FileHandle(fh))
+
+    @_handler
+    def fsync(self, fh: int, datasync: bool) -> None:
+        self._vfs.fsync(FileHandle(fh))
+
+    # -- directories --------------------------------------------------------------------
+
+    @_handler
+    def opendir(self, node: int, ctx: RequestContext) -> int:
+        return self._vfs.opendir(NodeId(node))
+
+    @_handler
+    def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+        replied = False
+        try:
+            for name, entry, position in self._vfs.readdir(FileHandle(fh), start):
+                if not pyfuse3.readdir_reply(token, name, _attributes(entry), position):
+                    return
+                replied = True
+                if name not in _SELF_AND_PARENT:
+                    self._vfs.counted(entry.node)
+        except (NotReady, ImagefsError):
+            # What is in the reply has reached the kernel; it asks again for what comes next.
+            if not replied:
+                raise
+
+    @_changing
+    def releasedir(self, fh: int) -> None:
+        self._vfs.releasedir(FileHandle(fh))
+
+    @_handler
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
+        self._vfs.fsyncdir(FileHandle(fh))
+
+    # -- extended attributes ------------------------------------------------------------
+
+    @_handler
+    def getxattr(self, node: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._vfs.getxattr(NodeId(node), name)
+
+    @_handler
+    def listxattr(self, node: int, ctx: RequestContext) -> Sequence[bytes]:
+        return self._vfs.listxattr(NodeId(node))
+
+    @_changing
+    def setxattr(self, node: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._vfs.setxattr(NodeId(node), name, value)
+
+    @_changing
+    def removexattr(self, node: int, name: bytes, ctx: RequestContext) -> None:
+        self._vfs.removexattr(NodeId(node), name)
+
+
+_SELF_AND_PARENT = (b".", b"..")
+
+_TELLING = frozenset({errno.EINVAL, errno.EPERM, errno.EBUSY})
+"""Users see a bare errno where a reason would help: it goes to the log."""
+
+_ALARMING = frozenset({errno.EIO})
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+
+
+def _attributes(entry: Entry) -> EntryAttributes:
+    """One inode in pyfuse3's form. Fields that are zero there already are not set: each
+    assignment costs, and this runs for every name of a listing."""
+    known = entry.attributes
+    answer = EntryAttributes()
+    answer.st_ino = entry.node
+    answer.st_mode = known.mode
+    answer.st_blksize = CHUNK_SIZE
+    answer.entry_timeout = entry.entry_timeout
+    answer.attr_timeout = entry.attribute_timeout
+    answer.st_mtime_ns = known.mtime
+    answer.st_ctime_ns = known.ctime
+    answer.st_atime_ns = known.atime
+    if known.nlink != 1:
+        answer.st_nlink = known.nlink
+    if known.uid:
+        answer.st_uid = known.uid
+    if known.gid:
+        answer.st_gid = known.gid
+    if known.rdev:
+        answer.st_rdev = known.rdev
+    if known.size:
+        answer.st_size = known.size
+        answer.st_blocks = known.blocks
+    return answer
+
+
+def _absent() -> EntryAttributes:
+    """The answer to a lookup that finds nothing: the kernel remembers that, too."""
+    answer = EntryAttributes()
+    answer.entry_timeout = LASTING
+    return answer
+
+
+_ABSENT = _absent()

@@ -1,0 +1,100 @@
+"""One FUSE mount from mounting to unmounting.
+
+pyfuse3 keeps the session in its module, so a process has at most one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from imagefs.errors import MountError
+from imagefs.fuse import poll
+from imagefs.fuse.operations import FuseOperations
+
+log = logging.getLogger(__name__)
+
+TYPE = "imagefs"
+"""What `findmnt` shows: file system type fuse.imagefs, source imagefs."""
+
+_ENFORCED = frozenset({"allow_other", "default_permissions"})
+
+IDLE_TASKS = 4
+"""Tasks that pyfuse3 keeps waiting for requests; more come and go with the load."""
+
+READ_AHEAD_KB = 1024
+"""The kernel's own 128 KiB cost a round trip each."""
+
+
+class Session:
+    """The mount of one file system. Order: `mount`, `serve`, `close`."""
+
+    def __init__(self, operations: FuseOperations, mountpoint: Path, *, enforced: bool) -> None:
+        """With `enforced` the kernel lets everybody in as far as modes and ACLs allow."""
+        self._operations = operations
+        self._mountpoint = mountpoint
+        self._options = {f"fsname={TYPE}", f"subtype={TYPE}"}
+        if enforced:
+            self._options |= _ENFORCED
+        self.polling = poll.ShortPolling() if poll.worthwhile() else None
+
+    def mount(self) -> None:
+        """Make the mount; raises MountError."""
+        if self.polling is not None:
+            poll.install(self.polling)
+        with _captured_stderr() as said:
+            try:
+                pyfuse3.init(self._operations, str(self._mountpoint), self._options)
+            except RuntimeError as error:
+                reason = " ".join(said().split()) or str(error)
+                raise MountError(f"Mounting at {self._mountpoint} failed: {reason}") from error
+
+    async def serve(self) -> None:
+        """Answer requests until unmounted or `end` is called; requests under way are finished."""
+        await pyfuse3.main(min_tasks=IDLE_TASKS)
+
+    def end(self) -> None:
+        """Make `serve` return soon."""
+        pyfuse3.terminate()
+
+    def close(self) -> None:
+        """Unmount, if nobody else did. Nothing of the session may be used any more."""
+        pyfuse3.close()
+
+    async def raise_read_ahead(self) -> None:
+        """Let the kernel read more at a time, where this process may say so."""
+        # stat() asks this very file system, so the loop must not wait for it.
+        await trio.to_thread.run_sync(_raise_read_ahead, self._mountpoint)
+
+
+def _raise_read_ahead(mountpoint: Path) -> None:
+    device = mountpoint.stat().st_dev
+    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    try:
+        setting.write_text(str(READ_AHEAD_KB))
+    except OSError as error:
+        log.debug("Read-ahead stays as it is: %s", error)
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Collect what C code writes to standard error: libfuse gives its reasons nowhere else."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def said() -> str:
+            return os.pread(file.fileno(), 4096, 0).decode(errors="replace")
+
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
