@@ -19,7 +19,8 @@ from typing import Final
 from imagefs.errors import Corrupt
 from imagefs.model import CHUNK_SIZE, OBJECT_ID_SIZE, ObjectId
 
-FANOUT: Final = 1024
+FANOUT_BITS: Final = 10
+FANOUT: Final = 1 << FANOUT_BITS
 NODE_SIZE: Final = FANOUT * OBJECT_ID_SIZE
 NO_ID: Final = bytes(OBJECT_ID_SIZE)
 
@@ -61,6 +62,11 @@ def map_depth(size: int) -> int:
         chunks = -(-chunks // FANOUT)
         depth += 1
     return depth
+
+
+def node_span(depth: int) -> int:
+    """How many chunks a node with that many levels of nodes, itself included, can cover."""
+    return 1 << FANOUT_BITS * depth
 
 
 def encode_node(children: Iterable[ObjectId | None]) -> bytes:
