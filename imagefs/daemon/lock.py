@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -75,17 +74,6 @@ class AccountLock:
         except (OSError, msgspec.MsgspecError):
             return None
 
-    def wait_released(self, seconds: float) -> bool:
-        """Whether nobody holds the lock, now or within that time. Does not take it."""
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return True
-        try:
-            return _try_until(fd, time.monotonic() + seconds)
-        finally:
-            os.close(fd)
-
     def _held(self) -> str:
         holder = self.holder()
         if holder is None:
@@ -99,15 +87,3 @@ class AccountLock:
             f"Account {self._account} is mounted at {holder.mountpoint} already (process"
             f" {holder.pid}): use that, or `imagefs umount {holder.mountpoint}` first"
         )
-
-
-def _try_until(fd: int, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.005)
-        else:
-            return True

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import re
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,8 @@ from imagefs.errors import Busy, MountError
 
 _DEVICE = Path("/dev/fuse")
 _CONFIGURATION = Path("/etc/fuse.conf")
-_OUR_TYPE = "fuse.imagefs"
+OUR_TYPE = "fuse.imagefs"
+_PROCESS_ATTRIBUTE = "user.imagefs.process"
 _MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,7 +94,7 @@ def prepare(mountpoint: Path) -> None:
     if not mountpoint.is_dir():
         raise MountError(f"Mountpoint {mountpoint} is not a directory: choose a directory")
     kind = mounted_type(mountpoint)
-    if kind == _OUR_TYPE:
+    if kind == OUR_TYPE:
         raise Busy(
             f"There is an imagefs mounted at {mountpoint} already: use it, or"
             f" `imagefs umount {mountpoint}` first"
@@ -145,8 +147,23 @@ def detach(mountpoint: Path) -> None:
 
 
 def unmount(mountpoint: Path) -> None:
-    """Unmount; raises Busy while something in it is open, MountError if it cannot be."""
+    """Unmount and wait until the daemon is gone.
+
+    Raises Busy while something in it is open, MountError if it cannot be unmounted.
+    """
+    try:
+        process = int(os.getxattr(mountpoint, _PROCESS_ATTRIBUTE))
+        ended: int | None = os.pidfd_open(process)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            detach(mountpoint)
+            return
+        ended = None
     _end(mountpoint, [], 0)
+    if ended is not None:
+        # A process descriptor becomes readable when the process ends.
+        select.select([ended], [], [])
+        os.close(ended)
 
 
 def _end(mountpoint: Path, options: list[str], flags: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -25,6 +26,9 @@ from imagefs.fuse.steps import Steps
 from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId
 from imagefs.vfs import Caller, Entry, FileHandle, Vfs
 from imagefs.vfs.node import LASTING
+
+PROCESS_ATTRIBUTE = b"user.imagefs.process"
+"""Extended attribute of the mount's root: the process that serves it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +83,7 @@ class FuseOperations(pyfuse3.Operations):
     def __init__(
         self, vfs: Vfs, steps: Steps, *, acl: bool = False, writeback_cache: bool = False
     ) -> None:
+        """`acl` is for mounts where the kernel enforces modes, because then it asks for ACLs."""
         super().__init__()
         self.steps = steps
         self.failures = 0
@@ -275,6 +280,8 @@ class FuseOperations(pyfuse3.Operations):
 
     @_handler
     def getxattr(self, node: int, name: bytes, ctx: RequestContext) -> bytes:
+        if node == pyfuse3.ROOT_INODE and name == PROCESS_ATTRIBUTE:
+            return str(os.getpid()).encode()
         return self._vfs.getxattr(NodeId(node), name)
 
     @_handler

@@ -1,0 +1,87 @@
+"""The commands that change what images and instances there are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import click
+
+from imagefs.cli.place import Place, at_place
+from imagefs.cli.progress import waiting
+from imagefs.cli.references import DELETED, EITHER, IMAGE, INSTANCE
+from imagefs.cli.session import open_session
+from imagefs.control.messages import Clone, Commit, Remove, Request, Reset, Seal, Undelete
+from imagefs.errors import ImagefsError
+
+
+@click.command("clone")
+@click.argument("image", type=IMAGE)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@at_place
+def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
+    """Make instances of IMAGE: all of them, or none if one can't be made."""
+    with open_session(place) as session, waiting(f"Cloning {image}"):
+        session.call(Clone(image, list(names)))
+
+
+@click.command("commit")
+@click.argument("instance", type=INSTANCE)
+@click.argument("name")
+@at_place
+def commit_command(place: Place, instance: str, name: str) -> None:
+    """Store the present state of INSTANCE as the new image NAME; prints its digest."""
+    with open_session(place) as session, waiting(f"Committing {instance}"):
+        session.sync()
+        committed = session.call(Commit(instance, name))
+    click.echo(committed["digest"])
+
+
+@click.command("reset")
+@click.argument("instance", type=INSTANCE)
+@at_place
+def reset_command(place: Place, instance: str) -> None:
+    """Put INSTANCE back to the state of the image it came from."""
+    with open_session(place) as session:
+        session.call(Reset(instance))
+
+
+@click.command("seal")
+@click.argument("image", type=IMAGE)
+@at_place
+def seal_command(place: Place, image: str) -> None:
+    """Turn the draft IMAGE into an image that never changes; prints its digest."""
+    with open_session(place) as session, waiting(f"Sealing {image}"):
+        session.sync()
+        sealed = session.call(Seal(image))
+    click.echo(sealed["digest"])
+
+
+@click.command("rm")
+@click.argument("references", nargs=-1, required=True, type=EITHER, metavar="REF...")
+@at_place
+def rm_command(place: Place, references: tuple[str, ...]) -> None:
+    """Delete images and instances, whatever they hold; `imagefs undelete` brings them back."""
+    _each(place, references, Remove)
+
+
+@click.command("undelete")
+@click.argument("references", nargs=-1, required=True, type=DELETED, metavar="REF...")
+@at_place
+def undelete_command(place: Place, references: tuple[str, ...]) -> None:
+    """Bring back what was deleted."""
+    _each(place, references, Undelete)
+
+
+def _each(place: Place, references: Sequence[str], request: Callable[[str], Request]) -> None:
+    """Carry out one request per reference; one that fails does not keep the rest from it."""
+    code = 0
+    with open_session(place) as session:
+        for reference in references:
+            try:
+                session.call(request(reference))
+            except ImagefsError as error:
+                print(f"imagefs: {error}", file=sys.stderr)
+                code = code or error.exit_code
+    if code:
+        raise click.exceptions.Exit(code)

@@ -1,0 +1,125 @@
+"""`imagefs ls`, `imagefs show` and `imagefs status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from imagefs.cli import text
+from imagefs.cli.place import Place, at_place
+from imagefs.cli.references import EITHER
+from imagefs.cli.session import open_session
+from imagefs.control.client import Client
+from imagefs.control.messages import Images, Instances, Show, Status
+
+_KINDS = {"images": Images, "instances": Instances}
+
+
+def _json_option(function: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="For programs.")(function)
+
+
+@click.command("ls")
+@click.argument("what", required=False, type=click.Choice(list(_KINDS)))
+@at_place
+@click.option("--deleted", is_flag=True, help="What was deleted and can be brought back.")
+@_json_option
+def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> None:
+    """List images, instances or both."""
+    wanted = [what] if what else list(_KINDS)
+    with open_session(place) as session:
+        found = {kind: session.call(_KINDS[kind](deleted)) for kind in wanted}
+    if as_json:
+        _print_json(found[what] if what else found)
+        return
+    blocks = [_TABLES[kind](rows) for kind, rows in found.items() if rows or what]
+    click.echo("\n\n".join("\n".join(lines) for lines in blocks), nl=bool(blocks))
+
+
+@click.command("show")
+@click.argument("reference", type=EITHER)
+@at_place
+@_json_option
+def show_command(place: Place, reference: str, as_json: bool) -> None:
+    """Tell what is known about an image or instance."""
+    with open_session(place) as session:
+        known = session.call(Show(reference))
+    if as_json:
+        _print_json(known)
+        return
+    shown = {name: _value(name, value) for name, value in known.items() if value not in (None, [])}
+    _print_pairs(shown)
+
+
+@click.command("status")
+@at_place
+@_json_option
+def status_command(place: Place, as_json: bool) -> None:
+    """Tell whether the account is mounted, and how its daemon is."""
+    client = Client.connect(place.store, place.account)
+    if client is None:
+        known = {"account": place.account, "store": str(place.store), "mounted": False}
+    else:
+        with client:
+            known = {"mounted": True, **client.call(Status())}
+    if as_json:
+        _print_json(known)
+    else:
+        _print_pairs({name: _value(name, value) for name, value in known.items()})
+
+
+def _images_table(rows: list[dict[str, Any]]) -> list[str]:
+    titles = ("IMAGE", "STATE", "ENTRIES", "SIZE", "STORED", "CREATED", "FROM")
+    cells = [
+        (
+            row["reference"], row["state"], text.count(row["entries"]), text.size(row["bytes"]),
+            text.size(row["stored_bytes"]), text.moment(row["created"]), _origin(row),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return text.columns(titles, cells, right="ENTRIES SIZE STORED")
+
+
+def _origin(row: dict[str, Any]) -> str:
+    return f"-> {row['alias']}" if row["alias"] else row["parent"] or ""
+
+
+def _instances_table(rows: list[dict[str, Any]]) -> list[str]:
+    titles = ("INSTANCE", "ENTRIES", "SIZE", "CHANGED", "CREATED")
+    cells = [
+        (
+            row["reference"], text.count(row["entries"]), text.size(row["bytes"]),
+            text.size(row["changed_bytes"]), text.moment(row["created"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return text.columns(titles, cells, right="ENTRIES SIZE CHANGED")
+
+
+_TABLES = {"images": _images_table, "instances": _instances_table}
+
+
+def _value(name: str, value: Any) -> str:
+    """One value as people read it."""
+    if name in {"created", "deleted", "started"}:
+        return text.moment(value)
+    if name == "bytes" or name.endswith("_bytes"):
+        return f"{text.size(value)} ({text.count(value)} bytes)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return text.count(value) if name == "entries" else str(value)
+
+
+def _print_pairs(pairs: dict[str, str]) -> None:
+    width = max(map(len, pairs)) + 2
+    for name, value in pairs.items():
+        click.echo(f"{name.replace('_', ' ') + ':':<{width}}{text.safe(value)}")
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2))

@@ -1,0 +1,64 @@
+"""Which store and account a command is about: options, environment, defaults."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Place(NamedTuple):
+    """An account of a store."""
+
+    store: Path
+    account: str
+
+
+def default_store() -> Path:
+    """$IMAGEFS_STORE, else imagefs below $XDG_DATA_HOME or ~/.local/share."""
+    named = os.environ.get("IMAGEFS_STORE")
+    if named:
+        return Path(named)
+    data = os.environ.get("XDG_DATA_HOME")
+    # The XDG rules: what is not absolute does not count.
+    base = Path(data) if data and data.startswith("/") else Path.home() / ".local" / "share"
+    return base / "imagefs"
+
+
+def login_name() -> str:
+    """The name of the user who runs this."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def resolve(store: str | None, account: str | None) -> Place:
+    """The place that options, possibly absent, mean."""
+    path = Path(store).expanduser() if store else default_store()
+    return Place(Path(os.path.realpath(path)), account or login_name())
+
+
+def at_place(function: F) -> Callable[..., Any]:
+    """Give a command the options --store and --account; it gets a Place first."""
+
+    def wrapped(*, store: str | None, account: str | None, **arguments: Any) -> Any:
+        return function(resolve(store, account), **arguments)
+
+    update_wrapper(wrapped, function)
+    # `update_wrapper` takes over click's parameters: those of the options below go first.
+    wrapped = click.option("--account", metavar="NAME", help="Default: your login name.")(wrapped)
+    return click.option(
+        "--store",
+        metavar="DIR",
+        type=click.Path(),
+        help="Default: $IMAGEFS_STORE, else ~/.local/share/imagefs.",
+    )(wrapped)

@@ -1,0 +1,108 @@
+"""Carrying requests out: by the account's daemon, or here under the account's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from imagefs.cli.place import Place
+from imagefs.control.client import Client
+from imagefs.control.messages import Request, Status
+from imagefs.errors import NotReady, StoreError
+
+if TYPE_CHECKING:
+    from imagefs.vfs import Lifecycle
+
+_PATIENCE = 30.0
+"""Seconds to wait for another command, or for a daemon that is starting or stopping."""
+
+
+class Session(Protocol):
+    """Where a command's requests go."""
+
+    def call(self, request: Request) -> Any:
+        """The result of a request as plain values; raises ImagefsError."""
+
+    def sync(self) -> None:
+        """Have the kernel hand over what it still keeps of files written in the mount."""
+
+
+class _Online:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def call(self, request: Request) -> Any:
+        return self._client.call(request)
+
+    def sync(self) -> None:
+        from imagefs.cli.syncfs import syncfs
+
+        syncfs(self.call(Status())["mountpoint"])
+
+
+class _Offline:
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    def call(self, request: Request) -> Any:
+        import msgspec
+
+        from imagefs.control.verbs import perform
+
+        while True:
+            try:
+                result = perform(self._lifecycle, request)
+            except NotReady as needed:
+                waiting = needed
+            else:
+                return msgspec.to_builtins(result, builtin_types=(bytes,))
+            done = waiting.work() if waiting.work is not None else None
+            if waiting.finish is not None:
+                waiting.finish(done)
+
+    def sync(self) -> None:
+        pass  # nothing is mounted
+
+
+@contextlib.contextmanager
+def open_session(place: Place, *, create: bool = False) -> Iterator[Session]:
+    """The way to the account's images; with `create`, in a new store if there is none."""
+    if not (place.store / "format").exists():
+        if not create:
+            raise StoreError(
+                f"There is no store at {place.store}: `imagefs mount` or `imagefs import` makes"
+                " one; --store or IMAGEFS_STORE names another"
+            )
+        from imagefs.daemon.assembly import create_store
+
+        create_store(place.store)
+    client = Client.connect(place.store, place.account)
+    if client is not None:
+        with client:
+            yield _Online(client)
+        return
+    with _offline_or_late(place) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def _offline_or_late(place: Place) -> Iterator[Session]:
+    """Work under the lock; or with a daemon, should one come up while waiting for the lock."""
+    from imagefs.daemon import assembly
+    from imagefs.daemon.lock import AccountLock
+
+    deadline = time.monotonic() + _PATIENCE
+    with AccountLock(place.store, place.account) as lock:
+        while not lock.try_take():
+            client = Client.connect(place.store, place.account)
+            if client is not None:
+                with client:
+                    yield _Online(client)
+                return
+            if time.monotonic() > deadline:
+                lock.take()
+            time.sleep(0.01)
+        with assembly.lifecycle(place.store, place.account) as (lifecycle, _store):
+            yield _Offline(lifecycle)

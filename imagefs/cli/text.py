@@ -1,0 +1,54 @@
+"""Values as people read them: sizes, times, columns, names that are safe for a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEP = 1024
+_SECOND_NS = 1_000_000_000
+
+
+def size(value: int | None) -> str:
+    """Bytes with three digits or so and a unit: `206 MiB`."""
+    if value is None:
+        return "-"
+    number, unit = float(value), 0
+    while number >= _STEP and unit < len(_UNITS) - 1:
+        number, unit = number / _STEP, unit + 1
+    digits = 1 if unit and number < 10 else 0
+    return f"{number:.{digits}f} {_UNITS[unit]}"
+
+
+def count(value: int | None) -> str:
+    """A number with its thousands set apart: `6,768`."""
+    return "-" if value is None else f"{value:,}"
+
+
+def moment(ns: int | None) -> str:
+    """A time in the local zone, to the second."""
+    if not ns:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // _SECOND_NS))
+
+
+def safe(text: str) -> str:
+    """The text with what would steer a terminal made visible."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def columns(titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
+    """Aligned lines; the columns whose titles stand in `right` are aligned to the right."""
+    table = [list(titles), *([safe(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    flush = [title in right.split() for title in titles]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, flush, strict=True)
+        ).rstrip()
+        for row in table
+    ]
