@@ -17,7 +17,6 @@ from imagefs.disk import Disk
 from imagefs.errors import Corrupt
 from imagefs.format.record import PACK_HEADER_SIZE, check_pack_header, encode_pack_header
 
-MAX_PACK = 1024 * 1024 * 1024
 _MAX_OPEN = 128
 _NEWEST = 16
 _WRITEBACK = 8 * 1024 * 1024
@@ -36,6 +35,9 @@ class _OpenPack:
 
 class Packs:
     """The directory of packs; keeps a bounded number of them open for reading."""
+
+    full = 1024 * 1024 * 1024
+    """A pack that has grown to this many bytes is not appended to any more."""
 
     def __init__(self, directory: Path, disk: Disk) -> None:
         self.directory = directory

@@ -19,7 +19,7 @@ from imagefs.disk import Disk
 from imagefs.format.record import PACK_HEADER_SIZE, encode_pack_header, scan
 from imagefs.store import layout
 from imagefs.store.index import Index, Row
-from imagefs.store.packs import MAX_PACK, PackAppender, Packs, create_pack, has_header, newest
+from imagefs.store.packs import PackAppender, Packs, create_pack, has_header, newest
 from imagefs.store.packs import open_for_appending as _open
 
 log = logging.getLogger(__name__)
@@ -134,13 +134,13 @@ def claim_pack(packs: Packs, index: Index) -> PackAppender:
     """A pack to append to: one that is not full and nobody writes to, else a new one."""
     indexed = index.indexed()
     for number in newest(packs):
-        if indexed.get(number, 0) >= MAX_PACK:
+        if indexed.get(number, 0) >= packs.full:
             continue
         fd = _open(packs, number)
         if fd is None:
             continue
         end = _prepare(packs.disk, fd, number, index)
-        if end is not None:
+        if end is not None and end < packs.full:
             return PackAppender(packs.disk, number, fd, end, named=number in indexed)
         packs.disk.close(fd)
     return create_pack(packs)
@@ -157,5 +157,4 @@ def _prepare(disk: Disk, fd: int, number: int, index: Index) -> int | None:
     if size < known or not has_header(disk, fd):
         log.error("Pack %s is damaged at its end or its header, nothing is added to it", number)
         return None
-    end = index_tail(disk, fd, number, index)
-    return end if end < MAX_PACK else None
+    return index_tail(disk, fd, number, index)

@@ -19,7 +19,7 @@ from imagefs.errors import ImagefsError, InvalidArgument
 from imagefs.format.record import DATA, MAX_BLOCK, MAX_OBJECTS, METADATA, encode_record, object_id
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store.index import Index, Row
-from imagefs.store.packs import MAX_PACK, PackAppender, Packs
+from imagefs.store.packs import PackAppender, Packs
 from imagefs.store.recovery import claim_pack
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class StoreWriter:
             self._checkpoint()
 
     def _appender(self) -> PackAppender:
-        if not self._appenders or self._appenders[-1].end >= MAX_PACK:
+        if not self._appenders or self._appenders[-1].end >= self._packs.full:
             self._appenders.append(claim_pack(self._packs, self._index))
         return self._appenders[-1]
 
