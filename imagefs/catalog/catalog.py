@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from imagefs.catalog import schema
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
 from imagefs.errors import Busy, Corrupt, Exists, ImagefsError, IOFailure, NoSpace, NotFound
@@ -100,9 +102,7 @@ class Catalog:
 
     def alias(self, account: str, name: str) -> str | None:
         """The image name that an alias stands for."""
-        rows = self._fetch(
-            "SELECT target FROM alias WHERE account = ? AND name = ?", account, name
-        )
+        rows = self._fetch("SELECT target FROM alias WHERE account = ? AND name = ?", account, name)
         return rows[0][0] if rows else None
 
     # -- changing -----------------------------------------------------------------------
@@ -279,7 +279,7 @@ class Catalog:
             return self._connection.execute(sql, arguments).fetchall()
 
     def _rows(self, condition: str, *arguments: object) -> list[TreeRow]:
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM tree WHERE {condition}", *arguments)  # noqa: S608
+        rows = self._fetch(f"SELECT {_COLUMNS} FROM tree WHERE {condition}", *arguments)
         return [_row(row) for row in rows]
 
     def _one(self, condition: str, *arguments: object) -> TreeRow | None:
@@ -303,16 +303,13 @@ class Catalog:
         self, kind: Kind, account: str, place: str, name: str, state: State,
         manifest: ObjectId | None, parent: str | None, now: int, sealed: Sealed | None = None,
     ) -> TreeRow:  # fmt: skip
-        figures = (sealed.entries, sealed.bytes, sealed.stored) if sealed else (None,) * 3
+        figures = (sealed.entries, sealed.bytes, sealed.stored) if sealed else (None, None, None)
         cursor = self._named(
             _INSERT,
             (str(kind), account, place, name, str(state), manifest, parent, now, 0, *figures),
             place, name,
         )  # fmt: skip
-        return TreeRow(
-            TreeNumber(cursor.lastrowid or 0), kind, account, place, name, state, manifest,
-            parent, now, False, *figures, None,
-        )  # fmt: skip
+        return self._present(TreeNumber(cursor.lastrowid or 0))
 
     def _named(
         self, sql: str, arguments: tuple[object, ...], place: str, name: str
@@ -347,11 +344,7 @@ class Catalog:
 
 
 def _row(values: tuple[Any, ...]) -> TreeRow:
-    number, kind, account, place, name, state, manifest, parent, created, used, *rest = values
-    return TreeRow(
-        number, Kind(kind), account, place, name, State(state), manifest, parent, created,
-        bool(used), *rest,
-    )  # fmt: skip
+    return msgspec.convert(values, TreeRow, strict=False)  # SQLite has no booleans
 
 
 def _mapped(error: sqlite3.Error, path: Path) -> ImagefsError:
@@ -360,7 +353,9 @@ def _mapped(error: sqlite3.Error, path: Path) -> ImagefsError:
     if code == sqlite3.SQLITE_FULL:
         return NoSpace(f"No space left for the catalog {path}")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Corrupt(f"The catalog {path} is damaged ({error}); put a good copy of it in its place")
+        return Corrupt(
+            f"The catalog {path} is damaged ({error}); put a good copy of it in its place"
+        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy(f"The catalog {path} is locked by another process: try again")
     return IOFailure(f"The catalog {path} cannot be used: {error}")

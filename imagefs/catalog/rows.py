@@ -24,7 +24,7 @@ class State(enum.StrEnum):
     LIVE = "live"
 
 
-class TreeRow(msgspec.Struct, frozen=True):
+class TreeRow(msgspec.Struct, frozen=True, array_like=True):
     """One image or instance.
 
     `place` is empty for an image and the reference of its image for an instance. `manifest`

@@ -43,7 +43,7 @@ class Lifecycle:
         self._account = account
         self._clock = clock
         self._results: dict[Hashable, Any] = {}
-        self.superseded: Callable[[TreeRow], None] = lambda row: None
+        self.superseded: Callable[[TreeRow], None] = _nothing
 
     # -- looking up ---------------------------------------------------------------------
 
@@ -56,7 +56,9 @@ class Lifecycle:
             target = self._catalog.alias(self._account, reference.name)
             row = self._catalog.image(self._account, target) if target else None
         if row is None:
-            raise NotFound(f"Image {reference} does not exist; `imagefs ls images` lists those that do")
+            raise NotFound(
+                f"Image {reference} does not exist; `imagefs ls images` lists those that do"
+            )
         return row
 
     def instance(self, reference: InstanceReference) -> TreeRow:
@@ -328,6 +330,10 @@ class Lifecycle:
     def _describe_instance(self, row: TreeRow) -> InstanceInformation:
         volume = self._volumes.open(row)
         return describe_instance(row, *_figures(volume), volume.overlay.changed_bytes)
+
+
+def _nothing(_: TreeRow) -> None:
+    """Nobody is told."""
 
 
 def _figures(volume: Volume) -> tuple[int, int]:

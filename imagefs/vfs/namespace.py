@@ -59,6 +59,11 @@ class Namespace:
         self._clock = clock
         self._changed = clock()
         self._dynamic: dict[Ino, Place] = {}
+        self._finders: dict[PlaceKind, Callable[[Place, str], Entry | None]] = {
+            PlaceKind.IMAGES: self._find_image,
+            PlaceKind.INSTANCES: self._find_clones,
+            PlaceKind.CLONES: self._find_instance,
+        }
         self._fixed = {place.ino: place for place in (places.TOP, *places.PARENTS)}
 
     # -- looking up ---------------------------------------------------------------------
@@ -83,8 +88,8 @@ class Namespace:
             text = name.decode()
         except UnicodeDecodeError:
             return None
-        finder = _FINDERS.get(parent.kind)
-        return finder(self, parent, text) if finder else None
+        finder = self._finders.get(parent.kind)
+        return finder(parent, text) if finder else None
 
     def peek(self, parent: Place, name: bytes) -> Entry | None:
         """Like `lookup`, counting nothing."""
@@ -263,7 +268,7 @@ class Namespace:
         volume.lookups.add(ROOT_INO)
         return Entry(node_id(row.number, ROOT_INO), attributes)
 
-    def _find_image(self, parent: Place, name: str) -> Entry | None:
+    def _find_image(self, _: Place, name: str) -> Entry | None:
         row = self._catalog.image(self._account, name)
         if row is not None:
             return self._root_entry(row)
@@ -271,7 +276,7 @@ class Namespace:
             return self.entry(self._dynamic_place(PlaceKind.ALIAS, name))
         return None
 
-    def _find_clones(self, parent: Place, name: str) -> Entry | None:
+    def _find_clones(self, _: Place, name: str) -> Entry | None:
         try:
             reference = parse_image(name)
         except InvalidName:
@@ -309,10 +314,3 @@ def _sibling(target: bytes) -> str:
     """The image name that a symlink target beside it means."""
     text = target.decode(errors="surrogateescape").rstrip("/")
     return text.removeprefix("./")
-
-
-_FINDERS: dict[PlaceKind, Callable[[Namespace, Place, str], Entry | None]] = {
-    PlaceKind.IMAGES: Namespace._find_image,
-    PlaceKind.INSTANCES: Namespace._find_clones,
-    PlaceKind.CLONES: Namespace._find_instance,
-}

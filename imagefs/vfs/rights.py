@@ -15,7 +15,9 @@ from imagefs.vfs.caller import Caller
 CAPABILITY = b"security.capability"
 
 
-def owner_of_new(parent: Attributes, mode: int, caller: Caller, privileged: bool) -> tuple[int, int]:
+def owner_of_new(
+    parent: Attributes, mode: int, caller: Caller, privileged: bool
+) -> tuple[int, int]:
     """The mode and group of something that `caller` makes in `parent`.
 
     A set-group-id directory hands down its group, and itself to directories. A caller who

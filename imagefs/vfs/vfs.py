@@ -25,7 +25,7 @@ from imagefs.errors import (
     NotReady,
     NotSupported,
 )
-from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId
+from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId, TreeNumber
 from imagefs.store import Store
 from imagefs.vfs import acl, places
 from imagefs.vfs.caller import Caller, MountOptions
@@ -68,12 +68,10 @@ class Vfs:
         self.lifecycle.superseded = lambda row: self.on_stale(self._namespace.locate(row))
         self._catalog = catalog
         self._account = account
-        self._namespace = Namespace(
-            catalog, self._volumes, self.lifecycle, account, options, clock
-        )
+        self._namespace = Namespace(catalog, self._volumes, self.lifecycle, account, options, clock)
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
-        self.on_stale: Callable[[Superseded], None] = lambda superseded: None
+        self.on_stale: Callable[[Superseded], None] = _nothing
         self._open_drafts()
 
     def __repr__(self) -> str:
@@ -93,12 +91,12 @@ class Vfs:
         tree = parent >> INO_BITS
         if not tree:
             return self._namespace.lookup(self._place(parent), name)
-        volume = self._volumes[tree]
-        attributes = volume.overlay.lookup(parent & INO_MASK, name)
+        volume = self._volumes[TreeNumber(tree)]
+        attributes = volume.overlay.lookup(Ino(parent & INO_MASK), name)
         if attributes is None:
             return None
         volume.lookups.add(attributes.ino)
-        return Entry(tree << INO_BITS | attributes.ino, attributes)
+        return Entry(NodeId(tree << INO_BITS | attributes.ino), attributes)
 
     def forget(self, pairs: Iterable[tuple[NodeId, int]]) -> None:
         """The kernel gives back lookups."""
@@ -117,7 +115,7 @@ class Vfs:
         tree = node >> INO_BITS
         if not tree:
             return self._namespace.entry(self._place(node))
-        return Entry(node, self._volumes[tree].attributes(node & INO_MASK))
+        return Entry(node, self._volumes[TreeNumber(tree)].attributes(Ino(node & INO_MASK)))
 
     def setattr(
         self, node: NodeId, change: AttributeChange, fh: FileHandle | None, caller: Caller
@@ -301,7 +299,7 @@ class Vfs:
         """An entry of a listing reached the kernel, which counts as a lookup."""
         tree = node >> INO_BITS
         if tree:
-            self._volumes[tree].lookups.add(node & INO_MASK)
+            self._volumes[TreeNumber(tree)].lookups.add(Ino(node & INO_MASK))
 
     def releasedir(self, fh: FileHandle) -> None:
         """Close a directory."""
@@ -514,7 +512,7 @@ class Vfs:
             volume.overlay.change_attributes(ino, AttributeChange(mode=mode))
 
     def _chmod_acl(self, volume: Volume, ino: Ino, mode: int) -> None:
-        """chmod changes the access ACL too, if there is one."""
+        """Chmod changes the access ACL too, if there is one."""
         if acl.ACCESS in volume.overlay.list_xattr(ino):
             value = acl.with_mode(volume.overlay.get_xattr(ino, acl.ACCESS), mode)
             volume.overlay.set_xattr(ino, acl.ACCESS, value)
@@ -577,6 +575,14 @@ class Vfs:
             items = volume.overlay.list(directory.ino, after, _BATCH)
             for item in items:
                 names.append(item.name)
-                yield item.name, Entry(tree | item.attributes.ino, item.attributes), len(names) + 2
+                yield (
+                    item.name,
+                    Entry(NodeId(tree | item.attributes.ino), item.attributes),
+                    len(names) + 2,
+                )
             if len(items) < _BATCH:
                 return
+
+
+def _nothing(_: Superseded) -> None:
+    """Nobody is told."""

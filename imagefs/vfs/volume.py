@@ -61,7 +61,9 @@ class Volume:
         """
         if self.row.state is State.DRAFT and not self.superseded:
             return False
-        return not (self.lookups.total or self.files or self.directories or self.committing)
+        return not (self.lookups.total or self.files or self.directories) and (
+            self.committing is None
+        )
 
     def require_changeable(self) -> Overlay:
         """The overlay, to be changed now.

@@ -128,7 +128,7 @@ class Volumes:
                 writer.finish()
                 stored = writer.stored_bytes
             root = Tree(self._store.get, manifest).entry(ROOT_INO)
-        except Exception as error:  # handed on, not swallowed
+        except Exception as error:  # noqa: BLE001 - handed on to `_finish`, which raises it
             return error
         return Sealed(manifest, root.count, root.size, stored), bookkeeping
 

@@ -99,7 +99,10 @@ def test_delete_frees_the_name_and_undelete_brings_back_the_last(catalog: Catalo
     last = catalog.last_deleted(Kind.IMAGE, "ann", "", "web")
     assert last is not None
     assert last.number == second.number
-    assert [row.number for row in catalog.images("ann", deleted=True)] == [first.number, second.number]
+    assert [row.number for row in catalog.images("ann", deleted=True)] == [
+        first.number,
+        second.number,
+    ]
     assert catalog.undelete(last).deleted is None
     assert catalog.image("ann", "web").number == second.number  # type: ignore[union-attr]
     with pytest.raises(NotFound):

@@ -13,7 +13,9 @@ from imagefs.catalog.reference import (
 from imagefs.errors import InvalidName
 
 
-@pytest.mark.parametrize("name", ["web", "x", "ä" * 127, "a b", "node-001", "web.v2", "a:b", "x" * 255])
+@pytest.mark.parametrize(
+    "name", ["web", "x", "ä" * 127, "a b", "node-001", "web.v2", "a:b", "x" * 255]
+)
 def test_good_names(name: str) -> None:
     assert check_name(name) == name
     assert check_name(name.encode()) == name
@@ -21,7 +23,21 @@ def test_good_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", ".hidden", "-x", "a/b", "a\0b", "a\nb", "a@b", "x" * 256, "ä" * 128, "\udc80", b"\xff"],
+    [
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "-x",
+        "a/b",
+        "a\0b",
+        "a\nb",
+        "a@b",
+        "x" * 256,
+        "ä" * 128,
+        "\udc80",
+        b"\xff",
+    ],
 )
 def test_bad_names(name: str | bytes) -> None:
     with pytest.raises(InvalidName):
@@ -46,7 +62,9 @@ def test_references() -> None:
         assert str(parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "/", "web/", "/n", "web/a/b", "web@", "@bob", "a@b@c", "web@b/", "../x"])
+@pytest.mark.parametrize(
+    "text", ["", "/", "web/", "/n", "web/a/b", "web@", "@bob", "a@b@c", "web@b/", "../x"]
+)
 def test_bad_references(text: str) -> None:
     with pytest.raises(InvalidName):
         parse(text)

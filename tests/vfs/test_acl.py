@@ -36,12 +36,22 @@ def test_chmod_changes_mask_or_group() -> None:
     assert acl.parse(acl.with_mode(acl.build(NAMED), 0o640)) == [
         (1, 6, NONE), (2, 6, 1000), (4, 5, NONE), (16, 4, NONE), (32, 0, NONE),
     ]  # fmt: skip
-    assert acl.parse(acl.with_mode(acl.build(BASIC), 0o751)) == [(1, 7, NONE), (4, 5, NONE), (32, 1, NONE)]
+    assert acl.parse(acl.with_mode(acl.build(BASIC), 0o751)) == [
+        (1, 7, NONE),
+        (4, 5, NONE),
+        (32, 1, NONE),
+    ]
 
 
 def test_inheritance() -> None:
     mode, access = acl.inherited(acl.build(NAMED), 0o100644)
     assert mode == 0o100640
     assert access is not None
-    assert acl.parse(access) == [(1, 6, NONE), (2, 6, 1000), (4, 5, NONE), (16, 4, NONE), (32, 0, NONE)]
+    assert acl.parse(access) == [
+        (1, 6, NONE),
+        (2, 6, 1000),
+        (4, 5, NONE),
+        (16, 4, NONE),
+        (32, 0, NONE),
+    ]
     assert acl.inherited(acl.build(BASIC), 0o100666) == (0o100640, None)

@@ -1,0 +1,24 @@
+"""What the file system means: operations by inode, and the life of images and instances.
+
+Knows neither pyfuse3 nor arguments nor the environment. See docs/design.md, "Steps".
+"""
+
+from imagefs.vfs.caller import Caller, MountOptions
+from imagefs.vfs.handles import FileHandle
+from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
+from imagefs.vfs.lifecycle import Lifecycle
+from imagefs.vfs.node import Entry, Superseded
+from imagefs.vfs.vfs import Vfs
+
+__all__ = [
+    "Caller",
+    "Entry",
+    "FileHandle",
+    "ImageInformation",
+    "Information",
+    "InstanceInformation",
+    "Lifecycle",
+    "MountOptions",
+    "Superseded",
+    "Vfs",
+]

@@ -1,0 +1,181 @@
+"""A vfs over a real store in a temporary directory, driven by paths and without a mount."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pytest
+
+from imagefs.catalog import Catalog
+from imagefs.disk import Disk
+from imagefs.errors import NotFound, NotReady
+from imagefs.model import AttributeChange, NodeId
+from imagefs.store import Store
+from imagefs.vfs import Caller, Entry, FileHandle, MountOptions, Superseded, Vfs
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ROOT = NodeId(1)
+ANN = Caller(uid=0, gid=0, pid=1, umask=0o022)
+
+
+def run(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Take a step as the offline command does: do what it needs in place."""
+    while True:
+        try:
+            return step(*args, **kwargs)
+        except NotReady as needed:
+            if needed.work is None:
+                raise
+            result = needed.work()
+            if needed.finish is not None:
+                needed.finish(result)
+
+
+class View:
+    """One account's view, by path, as a program would use it."""
+
+    def __init__(self, directory: Path, options: MountOptions, account: str = "ann") -> None:
+        self.directory = directory
+        self.options = options
+        self.account = account
+        self.disk = Disk()
+        self.now = 1_700_000_000_000_000_000
+        self.stale: list[Superseded] = []
+        self._ticks = count()
+        self.open()
+
+    def open(self) -> None:
+        if not (self.directory / "format").exists():
+            Store.create(self.directory, self.disk).close()
+        self.store = Store.open(self.directory, self.disk)
+        self.catalog = Catalog(self.directory / "catalog.db")
+        self.vfs = Vfs(self.store, self.catalog, self.account, self.options, self.clock, self.disk)
+        self.vfs.on_stale = self.stale.append
+
+    def clock(self) -> int:
+        return self.now + next(self._ticks)
+
+    def close(self) -> None:
+        self.vfs.close()
+        self.catalog.close()
+        self.store.close()
+
+    def remount(self) -> None:
+        self.close()
+        self.open()
+
+    # -- paths --------------------------------------------------------------------------
+
+    def entry(self, path: str) -> Entry:
+        entry = run(self.vfs.getattr, ROOT)
+        for name in path.strip("/").split("/"):
+            if name:
+                found = run(self.vfs.lookup, entry.node, name.encode(), ANN)
+                if found is None:
+                    raise NotFound(path)
+                entry = found
+        return entry
+
+    def node(self, path: str) -> NodeId:
+        return self.entry(path).node
+
+    def at(self, path: str) -> tuple[NodeId, bytes]:
+        parent, _, name = path.strip("/").rpartition("/")
+        return self.node(parent), name.encode()
+
+    def exists(self, path: str) -> bool:
+        try:
+            self.entry(path)
+        except NotFound:
+            return False
+        return True
+
+    # -- operations ---------------------------------------------------------------------
+
+    def mkdir(self, path: str, mode: int = 0o755) -> Entry:
+        return run(self.vfs.mkdir, *self.at(path), mode, ANN)
+
+    def rmdir(self, path: str) -> None:
+        run(self.vfs.rmdir, *self.at(path))
+
+    def unlink(self, path: str) -> None:
+        run(self.vfs.unlink, *self.at(path))
+
+    def symlink(self, target: str, path: str) -> Entry:
+        return run(self.vfs.symlink, *self.at(path), target.encode(), ANN)
+
+    def rename(self, old: str, new: str, flags: int = 0) -> None:
+        run(self.vfs.rename, *self.at(old), *self.at(new), flags)
+
+    def link(self, old: str, new: str) -> None:
+        run(self.vfs.link, self.node(old), *self.at(new))
+
+    def create(self, path: str, mode: int = 0o644) -> FileHandle:
+        fh, _ = run(self.vfs.create, *self.at(path), mode, os.O_RDWR, ANN)
+        return fh
+
+    def open_file(self, path: str, flags: int = os.O_RDONLY) -> FileHandle:
+        return run(self.vfs.open, self.node(path), flags, ANN)
+
+    def write(self, path: str, data: bytes, offset: int = 0) -> None:
+        fh = self.open_file(path, os.O_RDWR) if self.exists(path) else self.create(path)
+        assert run(self.vfs.write, fh, offset, data) == len(data)
+        run(self.vfs.release, fh)
+
+    def read(self, path: str, size: int = 1 << 20) -> bytes:
+        fh = self.open_file(path)
+        try:
+            return run(self.vfs.read, fh, 0, size)
+        finally:
+            run(self.vfs.release, fh)
+
+    def ls(self, path: str) -> list[str]:
+        fh = run(self.vfs.opendir, self.node(path))
+        names = [name.decode() for name, _, _ in run(lambda: list(self.vfs.readdir(fh, 0)))]
+        run(self.vfs.releasedir, fh)
+        assert names[:2] == [".", ".."]
+        return names[2:]
+
+    def chmod(self, path: str, mode: int) -> Entry:
+        return run(self.vfs.setattr, self.node(path), AttributeChange(mode=mode), None, ANN)
+
+    def mode(self, path: str) -> int:
+        return stat.S_IMODE(self.entry(path).attributes.mode)
+
+    def attribute(self, path: str, name: str) -> str:
+        return run(self.vfs.getxattr, self.node(path), f"user.imagefs.{name}".encode()).decode()
+
+    def tick(self) -> None:
+        for step in self.vfs.tick():
+            run(step)
+
+    def lifecycle(self, verb: str, *args: Any) -> Any:
+        return run(getattr(self.vfs.lifecycle, verb), *args)
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[View]:
+    """A fresh view of a root user's mount."""
+    view = View(tmp_path / "store", MountOptions(uid=0, gid=0, enforced=True))
+    yield view
+    view.close()
+
+
+@pytest.fixture
+def base(view: View) -> View:
+    """A view with a sealed image `base`: a directory `etc` with two files, `big`, a link."""
+    view.mkdir("images/base")
+    view.mkdir("images/base/etc")
+    view.write("images/base/etc/hosts", b"127.0.0.1 localhost\n")
+    view.write("images/base/etc/motd", b"hello\n")
+    view.write("images/base/big", b"0123456789abcdef" * 50_000)
+    view.link("images/base/etc/motd", "images/base/motd")
+    view.lifecycle("seal", "base")
+    return view

@@ -1,0 +1,268 @@
+"""How a draft becomes an image, an instance an image, and what can be undone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imagefs.errors import Busy, Exists, InvalidName, NoAttribute, NotFound, ReadOnly
+from imagefs.errors import NotReady as Waiting
+from imagefs.vfs import MountOptions
+from tests.vfs.conftest import View, run
+
+SECOND = 1_000_000_000
+
+
+def fill(view: View, path: str) -> None:
+    view.mkdir(f"{path}/d")
+    view.write(f"{path}/d/f", b"content" * 1000)
+
+
+def test_chmod_seals_and_unseals(view: View) -> None:
+    view.mkdir("images/web", 0o755)
+    fill(view, "images/web")
+    view.chmod("images/web", 0o555)
+    assert view.mode("images/web") == 0o555
+    assert view.attribute("images/web", "state") == "sealed"
+    digest = view.attribute("images/web", "digest")
+    assert digest.startswith("blake3:")
+    with pytest.raises(ReadOnly):
+        view.write("images/web/x", b"1")
+    view.chmod("images/web", 0o555)
+    view.chmod("images/web", 0o755)
+    assert view.attribute("images/web", "state") == "draft"
+    assert view.mode("images/web") == 0o755
+    view.write("images/web/x", b"1")
+    view.unlink("images/web/x")
+    view.lifecycle("seal", "web")
+    # Only the root's own mtime may differ: making and removing x changed it.
+    assert view.attribute("images/web", "entries") == "2"
+
+
+def test_a_used_image_stays_sealed(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    with pytest.raises(ReadOnly):
+        base.chmod("images/base", 0o755)
+
+
+def test_the_root_of_a_clone_has_the_stored_mode(view: View) -> None:
+    view.mkdir("images/web", 0o750)
+    fill(view, "images/web")
+    view.chmod("images/web", 0o550)
+    view.mkdir("instances/web/n1")
+    assert view.mode("images/web") == 0o550
+    assert view.mode("instances/web/n1") == 0o750
+
+
+def test_sealing_waits_for_writers(view: View) -> None:
+    view.mkdir("images/web")
+    fh = view.create("images/web/f")
+    with pytest.raises(Busy, match="open for writing"):
+        view.lifecycle("seal", "web")
+    with pytest.raises(Busy):
+        view.chmod("images/web", 0o555)
+    with pytest.raises(Busy):
+        view.mkdir("instances/web/n1")
+    run(view.vfs.release, fh)
+    view.lifecycle("seal", "web")
+    view.lifecycle("seal", "web")
+
+
+def test_time_seals_what_was_written(view: View) -> None:
+    view.mkdir("images/web")
+    view.mkdir("images/empty")
+    fill(view, "images/web")
+    due = view.vfs.next_due()
+    assert due is not None
+    assert due - view.now >= 60 * SECOND
+    view.now += 59 * SECOND
+    view.tick()
+    assert view.attribute("images/web", "state") == "draft"
+    view.write("images/web/d/g", b"later")
+    view.now += 59 * SECOND
+    view.tick()
+    assert view.attribute("images/web", "state") == "draft"
+    view.now += 2 * SECOND
+    fh = view.open_file("images/web/d/g", os.O_WRONLY)
+    view.tick()
+    assert view.attribute("images/web", "state") == "draft"
+    run(view.vfs.release, fh)
+    view.tick()
+    assert view.attribute("images/web", "state") == "sealed"
+    assert view.vfs.next_due() == 0
+    view.tick()
+    assert view.vfs.next_due() is None or view.attribute("images/empty", "state") == "draft"
+
+
+def test_time_seals_drafts_of_an_earlier_mount(view: View) -> None:
+    view.mkdir("images/web")
+    fill(view, "images/web")
+    view.remount()
+    view.now += 61 * SECOND
+    view.tick()
+    assert view.attribute("images/web", "state") == "sealed"
+
+
+def test_no_time_seals_with_seal_after_zero(tmp_path: Path) -> None:
+    options = MountOptions(uid=0, gid=0, enforced=True, seal_after=0)
+    view = View(tmp_path / "store", options)
+    view.mkdir("images/web")
+    fill(view, "images/web")
+    assert view.vfs.next_due() is None
+    view.now += 10**6 * SECOND
+    view.tick()
+    assert view.attribute("images/web", "state") == "draft"
+    view.close()
+
+
+def test_changes_wait_while_a_tree_is_stored_and_reading_goes_on(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/etc/motd", b"one")
+    parent, name = base.at("instances/base/n1/etc/more")
+    with pytest.raises(Waiting) as commit:
+        base.vfs.lifecycle.commit("base/n1", "web")
+    with pytest.raises(Waiting) as waiting:
+        base.vfs.mkdir(parent, name, 0o755, base_caller())
+    assert waiting.value.key == commit.value.key
+    assert waiting.value.work is None
+    assert base.read("instances/base/n1/etc/motd") == b"one"
+    assert commit.value.work is not None
+    assert commit.value.finish is not None
+    commit.value.finish(commit.value.work())
+    information = base.vfs.lifecycle.commit("base/n1", "web")
+    assert information.digest == base.attribute("images/web", "digest")
+    base.vfs.mkdir(parent, name, 0o755, base_caller())
+    assert not base.exists("images/web/etc/more")
+    assert base.exists("instances/base/n1/etc/more")
+
+
+def base_caller():  # type: ignore[no-untyped-def]
+    from tests.vfs.conftest import ANN
+
+    return ANN
+
+
+def test_a_commit_that_fails_lets_changes_go_on(
+    base: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imagefs.errors import NoSpace
+
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/x", os.urandom(300_000))
+
+    def full(*_: object) -> None:
+        raise NoSpace("No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(base.disk, "pwritev", full)
+        patch.setattr(base.disk, "pwrite", full)
+        with pytest.raises(NoSpace):
+            base.lifecycle("commit", "base/n1", "web")
+    assert not base.exists("images/web")
+    base.write("instances/base/n1/y", b"goes on")
+    base.lifecycle("commit", "base/n1", "web")
+    assert base.read("images/web/y") == b"goes on"
+
+
+def test_equal_trees_have_equal_digests(base: View) -> None:
+    for name in ("n1", "n2"):
+        base.mkdir(f"instances/base/{name}")
+    base.lifecycle("commit", "base/n1", "same")
+    assert base.attribute("images/same", "digest") == base.attribute("images/base", "digest")
+    base.write("instances/base/n2/big", b"X", offset=500_000)
+    base.rename("instances/base/n2", "images/other")
+    assert base.attribute("images/other", "digest") != base.attribute("images/base", "digest")
+
+
+def test_reset_puts_an_instance_back(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/etc/motd", b"changed")
+    base.unlink("instances/base/n1/big")
+    fh = base.open_file("instances/base/n1/etc/motd")
+    with pytest.raises(Busy):
+        base.lifecycle("reset", "base/n1")
+    run(base.vfs.release, fh)
+    base.lifecycle("reset", "base/n1")
+    assert base.stale[-1].name == b"n1"
+    assert base.read("instances/base/n1/etc/motd") == b"hello\n"
+    assert base.ls("instances/base/n1") == ["big", "etc", "motd"]
+
+
+def test_delete_and_undelete(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/etc/motd", b"changed")
+    base.lifecycle("remove", "base/n1")
+    assert base.ls("instances/base") == []
+    assert [row.reference for row in base.lifecycle("instances", True)] == ["base/n1"]
+    base.lifecycle("undelete", "base/n1")
+    assert base.read("instances/base/n1/etc/motd") == b"changed"
+    base.rmdir("images/base")
+    base.remount()
+    assert [row.reference for row in base.lifecycle("images", True)] == ["base"]
+    base.mkdir("images/base")
+    with pytest.raises(Exists):
+        base.lifecycle("undelete", "base")
+    base.rmdir("images/base")
+    base.lifecycle("undelete", "base")
+    with pytest.raises(NotFound):
+        base.lifecycle("undelete", "nothing")
+
+
+def test_an_undeleted_instance_that_is_still_in_use_takes_changes_again(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    node = base.node("instances/base/n1")
+    base.lifecycle("remove", "base/n1")
+    base.lifecycle("undelete", "base/n1")
+    assert base.node("instances/base/n1") == node
+    base.write("instances/base/n1/x", b"1")
+
+
+def test_information(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/big", b"X", offset=500_000)
+    image, instance = base.lifecycle("show", "base"), base.lifecycle("show", "base/n1")
+    assert (image.state, image.entries, image.bytes, image.owner) == ("sealed", 5, 800_032, "ann")
+    assert instance.changed_bytes > 0
+    assert instance.parent == "base"
+    for name, value in (("kind", "instance"), ("image", "base"), ("owner", "ann")):
+        assert base.attribute("instances/base/n1", name) == value
+    assert run(base.vfs.listxattr, base.node("images/base")) == []
+    for path, name in (
+        ("images/base", "nothing"),
+        ("images/base", "image"),
+        ("images/base/etc", "kind"),
+    ):
+        with pytest.raises(NoAttribute):
+            base.attribute(path, name)
+    for reference, error in (
+        ("nothing", NotFound),
+        ("base/no", NotFound),
+        ("a@b", NotFound),
+        ("../x", InvalidName),
+    ):
+        with pytest.raises(error):
+            base.lifecycle("show", reference)
+
+
+def test_superseded_overlays_are_removed_once_nothing_holds_them(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/x", b"1")
+    overlays = base.directory / "overlays" / "ann"
+    before = set(os.listdir(overlays))
+    base.rename("instances/base/n1", "images/web")
+    held = base.vfs._volumes.in_use(base.node("images/web") >> 32)
+    assert held is not None
+    for volume in list(base.vfs._volumes):
+        for ino in range(1, 20):
+            if volume.superseded and volume.lookups[ino]:
+                base.vfs.forget([(volume.row.number << 32 | ino, volume.lookups[ino])])
+    base.tick()
+    assert len(set(os.listdir(overlays))) < len(before)
+    base.mkdir("instances/base/n2")
+    base.write("instances/base/n2/x", b"1")
+    base.rename("instances/base/n2", "images/web2")
+    base.remount()
+    base.tick()
+    assert os.listdir(overlays) == []
