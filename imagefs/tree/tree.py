@@ -43,21 +43,21 @@ class Tree:
 
     def __init__(self, fetch: Fetch, manifest_id: ObjectId) -> None:
         self.manifest_id = manifest_id
-        self._fetch = fetch
+        self.fetch = fetch
         self._manifest: Manifest | None = None
-        self._pages = Pages(fetch)
+        self.pages = Pages(fetch)
         self._known: Recent[Ino, Place] = Recent(KNOWN_INODES)
         self._links: LinkMap | None = None
         self._last_directory = ROOT_INO
 
     def __repr__(self) -> str:
-        return f"<Tree {self.manifest_id.hex()[:12]}: {self._pages}, known {self._known}>"
+        return f"<Tree {self.manifest_id.hex()[:12]}: {self.pages}, known {self._known}>"
 
     @property
     def manifest(self) -> Manifest:
         """The manifest, read at first use."""
         if self._manifest is None:
-            data = self._fetch(self.manifest_id)
+            data = self.fetch(self.manifest_id)
             try:
                 self._manifest = decode_manifest(data)
             except Corrupt as error:
@@ -120,7 +120,7 @@ class Tree:
         `after`, with their inode numbers."""
         found: Rows = []
         first = directory + 1
-        for before, leaf in self._pages.leaves(self._directory(directory), after):
+        for before, leaf in self.pages.leaves(self._directory(directory), after):
             begin = 0 if after is None else bisect_right(leaf.names, after)
             end = len(leaf.names) if limit is None else begin + limit - len(found)
             base = first + before
@@ -166,7 +166,7 @@ class Tree:
         for holes. The object of a chunk holds exactly the bytes of the file there."""
         assert entry.is_regular
         ref = None if entry.ref is None else ObjectId(entry.ref)
-        return chunk_ids(self._fetch, ref, entry.size, first, last)
+        return chunk_ids(self.fetch, ref, entry.size, first, last)
 
     # -- inside -------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Tree:
         if self._links is None:
             links = self.manifest.links
             table = None if links is None else ObjectId(links)
-            self._links = LinkMap(self._fetch, table, self.resolve)
+            self._links = LinkMap(self.fetch, table, self.resolve)
         self._links.load()
         return self._links
 
@@ -190,7 +190,7 @@ class Tree:
         return entry
 
     def _find(self, directory: Ino, name: bytes) -> tuple[Ino, Entry] | None:
-        found = self._pages.find(self._directory(directory), name)
+        found = self.pages.find(self._directory(directory), name)
         if found is None:
             return None
         position, entry = found
@@ -206,7 +206,7 @@ class Tree:
             return self.manifest.root, ROOT_INO
         directory, entry = self._nearest(ino)
         while True:
-            position, child = self._pages.at(entry, ino - directory - 1)
+            position, child = self.pages.at(entry, ino - directory - 1)
             found = Ino(directory + 1 + position)
             self._known.put(found, (child, directory))
             if found == ino:
