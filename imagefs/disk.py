@@ -139,6 +139,13 @@ class Disk:
         except OSError as error:
             raise failure(error, fd) from error
 
+    def allocate(self, fd: int, size: int) -> None:
+        """Makes a file `size` bytes long, with all its space taken from the disk."""
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            raise failure(error, fd) from error
+
     def punch_hole(self, fd: int, offset: int, length: int) -> None:
         """Gives the space of a range back; it reads as zeros, the file keeps its size.
 

@@ -24,6 +24,7 @@ from imagefs.model import ObjectId
 
 INDEX_VERSION = 1
 _BUSY_SECONDS = 60.0
+_LONGEST_LOG = 16 * 1024 * 1024
 
 _SCHEMA = (
     # One row per object: the record that holds it and its place in the record's table.
@@ -126,7 +127,8 @@ class Index:
     def add(self, rows: Sequence[Row], ends: Mapping[int, int]) -> None:
         """Adds objects, and that the packs in `ends` are indexed up to there, at once.
 
-        Everything the rows point to must be durable. A row replaces an older one.
+        Everything the rows point to must be durable. A row replaces an older one. After
+        `NoSpace` nothing was added; after another error that is not known.
         """
         counts = dict.fromkeys(ends, 0)
         for row in rows:
@@ -155,6 +157,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {_LONGEST_LOG}")
     except BaseException:
         connection.close()
         raise
@@ -204,8 +207,9 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _failure(error: sqlite3.Error, path: Path) -> ImagefsError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
         return NoSpace(f"No space left for {path}: free some and try again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(

@@ -2,7 +2,8 @@
 
 `format` says what this is and its version; it is written last, so a directory with it is a
 whole store, and its lock (flock) is held while the index is recovered. `packs/` has the
-objects, `index.db` (with -wal and -shm while open) says where they are.
+objects, `index.db` (with -wal and -shm while open) says where they are, `reserve` is there
+for a full disk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from imagefs.errors import Exists, StoreError
 STORE_VERSION = 1
 _FIRST_LINE = "imagefs store"
 _LEFTOVERS = frozenset(
-    {"packs", "format.tmp", "index.db", "index.db-wal", "index.db-shm", "lost+found"}
+    {"packs", "format.tmp", "index.db", "index.db-wal", "index.db-shm", "reserve", "lost+found"}
 )
 _LONGEST_FORMAT = 4096
 
@@ -31,6 +32,10 @@ def packs(path: Path) -> Path:
 
 def index(path: Path) -> Path:
     return path / "index.db"
+
+
+def reserve(path: Path) -> Path:
+    return path / "reserve"
 
 
 def create(path: Path, disk: Disk) -> None:

@@ -125,20 +125,24 @@ class Packs:
 
 
 class PackAppender:
-    """A pack that this writer alone may append to. `end` is where the next record goes,
-    `named` says whether the file's name is known to survive power loss."""
+    """A pack that this writer alone may append to.
+
+    `end` is where the next record goes; what lies behind `kept_end` is given back by `cut`;
+    `named` says whether the file's name is known to survive power loss.
+    """
 
     def __init__(self, disk: Disk, number: int, fd: int, end: int, *, named: bool) -> None:
         self.number = number
         self.fd = fd
         self.named = named
         self.end = end
-        self.durable_end = end
+        self.kept_end = end
         self._disk = disk
+        self._synced = end
         self._written_back = end
 
     def __repr__(self) -> str:
-        return f"<PackAppender {self.number}, {self.end} bytes, {self.durable_end} durable>"
+        return f"<PackAppender {self.number}, {self.end} bytes, {self.kept_end} kept>"
 
     def append(self, parts: Sequence[bytes]) -> tuple[int, int]:
         """Writes one record; returns its offset and size. Not durable before `sync`."""
@@ -154,15 +158,19 @@ class PackAppender:
 
     def sync(self) -> None:
         """Afterwards everything appended so far survives power loss."""
-        if self.end > self.durable_end:
+        if self.end > self._synced:
             self._disk.fdatasync(self.fd)
-            self.durable_end = self.end
+            self._synced = self.end
+
+    def keep(self) -> None:
+        """The index may point to everything appended so far."""
+        self.kept_end = self.end
 
     def cut(self) -> None:
-        """Gives back what was appended since the last `sync`, a torn record too."""
-        if self._disk.size(self.fd) > self.durable_end:
-            self._disk.truncate(self.fd, self.durable_end)
-        self.end = self.durable_end
+        """Gives back what was appended since the last `keep`, a torn record too."""
+        if self._disk.size(self.fd) > self.kept_end:
+            self._disk.truncate(self.fd, self.kept_end)
+        self.end = self.kept_end
 
     def close(self) -> None:
         self._disk.close(self.fd)

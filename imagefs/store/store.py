@@ -21,7 +21,7 @@ from imagefs.disk import Disk
 from imagefs.errors import Corrupt, ImagefsError, NotReady
 from imagefs.format.record import Record, decode_record, plain_length, record_size
 from imagefs.model import CHUNK_SIZE, ObjectId
-from imagefs.store import layout, recovery
+from imagefs.store import layout, recovery, reserve
 from imagefs.store.cache import RecordCache, RecordKey
 from imagefs.store.index import Index, Location
 from imagefs.store.packs import Packs
@@ -87,6 +87,7 @@ class Store:
         """
         disk = disk or Disk()
         layout.check(path, disk)
+        reserve.settle(layout.reserve(path), disk)
         packs = Packs(layout.packs(path), disk)
         return cls(path, packs, recovery.open_index(path, packs), cache_bytes)
 
@@ -118,6 +119,10 @@ class Store:
             cache_hits=self._cache.hits,
             loads=self._cache.loads,
         )
+
+    def release_reserve(self) -> bool:
+        """Frees some space on a full disk, for who has to delete; False when there is none."""
+        return reserve.release(layout.reserve(self.path), self._packs.disk)
 
     # -- reading ------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Self
 
-from imagefs.errors import ImagefsError, InvalidArgument
+from imagefs.errors import ImagefsError, InvalidArgument, NoSpace
 from imagefs.format.record import DATA, MAX_BLOCK, MAX_OBJECTS, METADATA, encode_record, object_id
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store.index import Index, Row
@@ -66,7 +66,6 @@ class StoreWriter:
         self._failure: BaseException | None = None
         self._append_lock = threading.Lock()
         self._appenders: list[PackAppender] = []
-        self._created = False
         self._rows: list[Row] = []
         self.stored_bytes = 0
         """What this writer added to packs so far: objects the store had already add nothing."""
@@ -199,7 +198,7 @@ class StoreWriter:
             pack.sync()
         if not all(pack.named for pack in self._appenders):
             self._packs.disk.fsync_dir(self._packs.directory)
-        self._index.add(self._rows, {pack.number: pack.end for pack in self._appenders})
+        self._index_rows()
         self._appenders[-1].named = True
         self._look_up = True
         with self._state:
@@ -208,6 +207,20 @@ class StoreWriter:
         for pack in self._appenders[:-1]:
             pack.close()
         del self._appenders[:-1]
+
+    def _index_rows(self) -> None:
+        try:
+            self._index.add(self._rows, {pack.number: pack.end for pack in self._appenders})
+        except NoSpace:  # then the index surely does not point to them
+            raise
+        except BaseException:
+            self._keep()
+            raise
+        self._keep()
+
+    def _keep(self) -> None:
+        for pack in self._appenders:
+            pack.keep()
 
     def close(self) -> None:
         """Ends the writer; what is not finished is cut off again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections import deque
 from collections.abc import Callable
@@ -86,10 +87,7 @@ def test_a_file_in_the_way_is_named(path: Path) -> None:
 
 
 def spoil_nothing(path: Path) -> None:
-    for entry in ("format", "index.db"):
-        (path / entry).unlink()
-    (path / "packs").rmdir()
-    path.rmdir()
+    shutil.rmtree(path)
 
 
 def spoil_format(path: Path) -> None:
