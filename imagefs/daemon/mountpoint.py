@@ -146,11 +146,13 @@ def detach(mountpoint: Path) -> None:
     _end(mountpoint, ["-z"], _MNT_DETACH)
 
 
-def unmount(mountpoint: Path) -> None:
-    """Unmount and wait until the daemon is gone.
+def end(mountpoint: Path) -> None:
+    """Unmount; raises Busy while something in it is open, MountError if it cannot be."""
+    _end(mountpoint, [], 0)
 
-    Raises Busy while something in it is open, MountError if it cannot be unmounted.
-    """
+
+def unmount(mountpoint: Path) -> None:
+    """Unmount like `end`, and wait until the daemon is gone."""
     try:
         process = int(os.getxattr(mountpoint, _PROCESS_ATTRIBUTE))
         ended: int | None = os.pidfd_open(process)
@@ -159,7 +161,7 @@ def unmount(mountpoint: Path) -> None:
             detach(mountpoint)
             return
         ended = None
-    _end(mountpoint, [], 0)
+    end(mountpoint)
     if ended is not None:
         # A process descriptor becomes readable when the process ends.
         select.select([ended], [], [])

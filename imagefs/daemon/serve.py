@@ -87,8 +87,12 @@ class _Daemon:
         self._vfs = vfs
         self._steps = Steps()
         self._operations = FuseOperations(vfs, self._steps, acl=options.enforced)
+        for_root_only = options.enforced and not options.open_to_all and options.uid == 0
         self._session = Session(
-            self._operations, settings.mountpoint_path, enforced=options.enforced
+            self._operations,
+            settings.mountpoint_path,
+            enforced=options.enforced,
+            trusted=for_root_only,
         )
         self._invalidations = Invalidations()
         self._vfs.on_stale = self._invalidations.add

@@ -58,7 +58,7 @@ class ReadLock:
         self._queue = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> None:
-        if not self._queue:
+        if not (self._queue or self._waking):
             await trio.lowlevel.checkpoint()
         while self._held:
             await self._queue.park()

@@ -26,6 +26,10 @@ TYPE = "imagefs"
 
 _ENFORCED = frozenset({"allow_other", "default_permissions"})
 
+_TRUSTED = frozenset({"suid", "dev"})
+"""Set-user-id programs and devices work, as in any file system that root mounts. Only where
+nobody but root gets in: an image may have come from a user to whom its modes were no rights."""
+
 IDLE_TASKS = 4
 """Tasks that pyfuse3 keeps waiting for requests; more come and go with the load."""
 
@@ -36,13 +40,23 @@ READ_AHEAD_KB = 1024
 class Session:
     """The mount of one file system. Order: `mount`, `serve`, `close`."""
 
-    def __init__(self, operations: FuseOperations, mountpoint: Path, *, enforced: bool) -> None:
-        """With `enforced` the kernel lets everybody in as far as modes and ACLs allow."""
+    def __init__(
+        self,
+        operations: FuseOperations,
+        mountpoint: Path,
+        *,
+        enforced: bool,
+        trusted: bool = False,
+    ) -> None:
+        """With `enforced` the kernel lets everybody in as far as modes and ACLs allow; with
+        `trusted`, set-user-id programs and devices have their effect."""
         self._operations = operations
         self._mountpoint = mountpoint
         self._options = {f"fsname={TYPE}", f"subtype={TYPE}"}
         if enforced:
             self._options |= _ENFORCED
+        if trusted:
+            self._options |= _TRUSTED
         self.polling = poll.ShortPolling() if poll.worthwhile() else None
 
     def mount(self) -> None:
@@ -67,6 +81,7 @@ class Session:
     def close(self) -> None:
         """Unmount, if nobody else did. Nothing of the session may be used any more."""
         pyfuse3.close()
+        poll.uninstall()
 
     async def raise_read_ahead(self) -> None:
         """Let the kernel read more at a time, where this process may say so."""
