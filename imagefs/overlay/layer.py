@@ -1,0 +1,238 @@
+"""The open parts of one overlay: database, heap and caches, opened when they are needed.
+
+An overlay that was never changed has no files. `database()` opens them for reading when
+there are any; `begin` makes them, and must be called before every change.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from imagefs.disk import Disk
+from imagefs.errors import Corrupt, NoSpace
+from imagefs.model import ObjectId
+from imagefs.overlay import database as db
+from imagefs.overlay import heap as heap_file
+from imagefs.overlay.database import Database
+from imagefs.overlay.extents import Extents
+from imagefs.overlay.heap import Heap
+from imagefs.overlay.inodes import Inodes
+from imagefs.overlay.names import Names
+from imagefs.overlay.space import LIMIT, Space, gaps
+from imagefs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[ObjectId], bytes]
+
+
+class Layer:
+    """One overlay's files and caches. Loop's thread only, but for `sync`."""
+
+    def __init__(
+        self, directory: Path, base: Tree, fetch: Fetch, disk: Disk, clock: Callable[[], int]
+    ) -> None:
+        self.directory = directory
+        self.base = base
+        self.fetch = fetch
+        self.disk = disk
+        self.clock = clock
+        self.exists = _is_made(directory)
+        self.inodes = Inodes(base, self.database)
+        self.names = Names(base, self.database, self.inodes)
+        self.extents = Extents(self.database)
+        self._database: Database | None = None
+        self._heap: Heap | None = None
+        self._space: Space | None = None
+        self._changing = False
+        self._sync_lock = threading.Lock()
+        self._descriptors: list[int] = []
+        self._unpublished: list[Path] = []
+        """Directories with names that may not be durable."""
+
+    def __repr__(self) -> str:
+        state = "open" if self._database else "closed" if self.exists else "without files"
+        return f"<Layer {self.directory} {state}, {self.inodes}, {self.extents}>"
+
+    # -- opening ------------------------------------------------------------------------
+
+    def database(self) -> Database | None:
+        """The database; None when nothing was ever changed."""
+        if self._database is None and self.exists:
+            self._open()
+        return self._database
+
+    def begin(self) -> Database:
+        """Open for a change, making the files first if there are none."""
+        if self._changing:
+            assert self._database is not None
+            return self._database
+        if not self.exists:
+            self._create()
+        database = self.database()
+        assert database is not None
+        self.space.begin()
+        self._changing = True
+        return database
+
+    @property
+    def heap(self) -> Heap:
+        """The heap of an overlay that has files."""
+        if self._heap is None:
+            self.database()
+            assert self._heap is not None
+        return self._heap
+
+    @property
+    def space(self) -> Space:
+        """The counters of an overlay that has files."""
+        if self._space is None:
+            self.database()
+            assert self._space is not None
+        return self._space
+
+    def _create(self) -> None:
+        missing = [self.directory]
+        while not missing[-1].parent.is_dir():
+            missing.append(missing[-1].parent)
+        if self.directory.is_dir():
+            missing = []
+        for directory in reversed(missing):
+            self.disk.mkdir(directory)
+        # What an attempt without success left; a heap must begin as zeros.
+        for path in (db.wal_in(self.directory), heap_file.path_in(self.directory)):
+            path.unlink(missing_ok=True)
+        db.create(self.directory, self.disk)
+        self.exists = True
+        self._unpublished = [self.directory, *(directory.parent for directory in missing)]
+
+    def _open(self) -> None:
+        if not self.base.total:  # which may raise NotReady: before anything is open
+            raise Corrupt(f"The tree below overlay {self.directory} is empty")
+        self._database = Database(self.directory, self._forget)
+        try:
+            self._heap = Heap(heap_file.path_in(self.directory), self.disk)
+            self._space = Space(self._database, self.base.total + 1)
+            self.inodes.load_stored(self._database)
+            if not self._space.clean:
+                self._recover()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _recover(self) -> None:
+        """After a session that was killed: what it left in memory becomes durable, as an
+        fsync of this session promises; extents of files that were open without a name go."""
+        self._unpublished = [self.directory, *self.directory.parents[:2]]
+        self.sync()
+        assert self._database is not None
+        with self._database.transaction():
+            for ino in self.extents.orphans():
+                self.extents.remove_orphan(ino)
+
+    def _forget(self) -> None:
+        """A transaction was rolled back: no cache may know better than the database."""
+        self.inodes.forget()
+        self.names.forget()
+        self.extents.forget()
+
+    # -- heap addresses -----------------------------------------------------------------
+
+    def take(self, length: int) -> int:
+        """A fresh range of the heap, which reads as zeros; raises NoSpace."""
+        space = self.space
+        if not space.fits(length):
+            self._recycle(length)
+        return space.take(length)
+
+    def _recycle(self, length: int) -> None:
+        """Go on in the largest range that deletions have left; reads every extent."""
+        assert self._database is not None
+        self.sync()
+        free = gaps(self._database, LIMIT)
+        begin, end = max(free, key=lambda gap: gap[1] - gap[0], default=(0, 0))
+        if end - begin < length:
+            raise NoSpace(f"Overlay {self.directory} is full: commit it or delete files in it")
+        self.heap.punch([(begin, end)])
+        self.space.use((begin, end))
+
+    # -- durability ---------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Everything that was changed before is durable afterwards. Blocks; any thread.
+
+        Data comes before the rows that name it, and rows that end before their data goes.
+        """
+        with self._sync_lock:
+            heap = self._heap
+            if heap is None:
+                return
+            released = heap.take_released()
+            try:
+                heap.sync()
+                self._sync_database()
+            except BaseException:
+                heap.give_back(released)
+                raise
+            heap.punch(released)
+
+    def _sync_database(self) -> None:
+        if not self._descriptors:
+            # Kept open until SQLite is closed: closing any descriptor of the database would
+            # end SQLite's lock on it.
+            paths = (db.wal_in(self.directory), db.path_in(self.directory))
+            for path in paths:
+                self._descriptors.append(self.disk.open(path, os.O_RDONLY))
+        wal, database = self._descriptors
+        self.disk.fdatasync(wal)
+        if self._unpublished:
+            self.disk.fdatasync(database)
+            for directory in self._unpublished:
+                self.disk.fsync_dir(directory)
+            self._unpublished = []
+
+    # -- closing ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the files, durably if anything was changed; they open again when needed."""
+        if self._database is None:
+            return
+        try:
+            self._end_session()
+        finally:
+            self._let_go()
+
+    def _end_session(self) -> None:
+        if not self._changing and self.space.clean:
+            return
+        self.sync()
+        if not self.space.clean:
+            size = self.heap.size()
+            self.heap.punch(gaps(self.begin(), size))
+        self.space.finish()
+
+    def _let_go(self) -> None:
+        with self._sync_lock:
+            self._forget()
+            if self._heap is not None:
+                self._heap.close()
+            if self._database is not None:
+                self._database.close()
+            for fd in self._descriptors:
+                self.disk.close(fd)
+            self._descriptors = []
+            self._heap = self._database = self._space = None
+            self._changing = False
+
+
+def _is_made(directory: Path) -> bool:
+    """Whether the overlay has files. An empty database is one whose making was cut short by
+    power loss, before anything in it could be durable."""
+    try:
+        return db.path_in(directory).stat().st_size > 0
+    except FileNotFoundError:
+        return False

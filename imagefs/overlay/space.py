@@ -1,0 +1,115 @@
+"""What an overlay hands out and never twice: inode numbers and heap addresses.
+
+Both are counters. The database holds upper bounds of them, raised in steps, so that a crash
+costs a few numbers and a transaction in thousands. The same row says whether the overlay
+was closed in order; if not, the heap may hold ranges that no row names.
+"""
+
+from __future__ import annotations
+
+from imagefs.errors import NoSpace
+from imagefs.model import Ino
+from imagefs.overlay.database import Database
+from imagefs.overlay.heap import Range
+
+LIMIT = 8 << 40
+"""Heap addresses end here: half of what ext4 allows for one file."""
+
+_RESERVE_BYTES = 256 << 20
+_RESERVE_INOS = 1024
+_MAX_INO = 2**32 - 1
+
+_GET = "SELECT next_ino, heap_end, heap_limit, clean FROM state"
+_SET = "UPDATE state SET next_ino = ?, heap_end = ?, heap_limit = ?, clean = ?"
+_USED = """
+    SELECT place, place + capacity FROM inode WHERE capacity > 0
+    UNION ALL SELECT place, place + capacity FROM extent ORDER BY 1"""
+
+
+def gaps(database: Database, end: int) -> list[Range]:
+    """The ranges below `end` that no row names; reads every extent."""
+    found = []
+    last = 0
+    for begin, stop in database.rows(_USED):
+        if begin > last:
+            found.append((last, min(begin, end)))
+        last = max(last, stop)
+    if last < end:
+        found.append((last, end))
+    return [(begin, stop) for begin, stop in found if begin < stop]
+
+
+class Space:
+    """The counters of an open overlay. Loop's thread only.
+
+    The free part of the heap is one range of addresses; when it is used up, `use` is given
+    another, which deletions have left somewhere below.
+    """
+
+    def __init__(self, database: Database, first_ino: int) -> None:
+        self._database = database
+        row: tuple[int, int, int, int] = database.row(_GET)
+        next_ino, self._end, limit, clean = row
+        self._next_ino = max(next_ino, first_ino)
+        self._limit = limit or LIMIT
+        self._reserved_ino = self._next_ino
+        self._reserved_end = self._end
+        self._changing = False
+        self.clean = bool(clean)
+        """Whether all ranges that no row names are punched."""
+
+    def __repr__(self) -> str:
+        return f"<Space: next inode {self._next_ino}, heap {self._end} to {self._limit}>"
+
+    def begin(self) -> None:
+        """Call before the first change of a session: from here on a crash leaves traces."""
+        if not self._changing:
+            self._reserve(0)
+            self._changing = True
+
+    def take_ino(self) -> Ino:
+        """An inode number that was never used."""
+        ino = self._next_ino
+        if ino >= self._reserved_ino:
+            if ino > _MAX_INO:
+                raise NoSpace("All inode numbers of this image or instance are used up: commit it")
+            self._reserve(0)
+        self._next_ino = ino + 1
+        return Ino(ino)
+
+    def fits(self, length: int) -> bool:
+        """Whether there are that many addresses left."""
+        return self._end + length <= self._limit
+
+    def take(self, length: int) -> int:
+        """The address of a fresh range of the heap, which reads as zeros."""
+        place = self._end
+        if place + length > self._reserved_end:
+            self._reserve(length)
+        self._end = place + length
+        return place
+
+    def can_extend(self, end: int, length: int) -> bool:
+        """Whether the next range that is taken follows directly on one that ends there."""
+        return end == self._end and self.fits(length)
+
+    def use(self, gap: Range) -> None:
+        """Take addresses from this range from now on; it reads as zeros and no row names it."""
+        self._end, self._limit = gap
+        self._reserve(0)
+
+    def finish(self) -> None:
+        """The session ends in order: no range waits to be punched."""
+        if self._changing or not self.clean:
+            self._database.run(_SET, (self._next_ino, self._end, self._limit, 1))
+            self.clean = True
+            self._changing = False
+        self._reserved_ino = self._next_ino
+        self._reserved_end = self._end
+
+    def _reserve(self, length: int) -> None:
+        ino = self._next_ino + _RESERVE_INOS
+        end = min(self._end + max(_RESERVE_BYTES, length), self._limit)
+        self._database.run(_SET, (ino, end, self._limit, 0))
+        self._reserved_ino = ino
+        self._reserved_end = end
