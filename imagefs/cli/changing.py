@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from imagefs.cli.place import Place, at_place
-from imagefs.cli.progress import waiting
+from imagefs.cli.progress import Waiting
 from imagefs.cli.references import DELETED, EITHER, IMAGE, INSTANCE
 from imagefs.cli.session import open_session
 from imagefs.control.messages import Clone, Commit, Remove, Request, Reset, Seal, Undelete
@@ -21,7 +21,7 @@ from imagefs.errors import ImagefsError
 @at_place
 def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
     """Make instances of IMAGE: all of them, or none if one can't be made."""
-    with open_session(place) as session, waiting(f"Cloning {image}"):
+    with open_session(place) as session, Waiting(f"Cloning {image}"):
         session.call(Clone(image, list(names)))
 
 
@@ -31,7 +31,7 @@ def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
 @at_place
 def commit_command(place: Place, instance: str, name: str) -> None:
     """Store the present state of INSTANCE as the new image NAME; prints its digest."""
-    with open_session(place) as session, waiting(f"Committing {instance}"):
+    with open_session(place) as session, Waiting(f"Committing {instance}"):
         session.sync()
         committed = session.call(Commit(instance, name))
     click.echo(committed["digest"])
@@ -51,7 +51,7 @@ def reset_command(place: Place, instance: str) -> None:
 @at_place
 def seal_command(place: Place, image: str) -> None:
     """Turn the draft IMAGE into an image that never changes; prints its digest."""
-    with open_session(place) as session, waiting(f"Sealing {image}"):
+    with open_session(place) as session, Waiting(f"Sealing {image}"):
         session.sync()
         sealed = session.call(Seal(image))
     click.echo(sealed["digest"])

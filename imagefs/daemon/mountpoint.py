@@ -13,6 +13,7 @@ import re
 import select
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from imagefs.errors import Busy, MountError
@@ -130,11 +131,22 @@ def _check_empty(mountpoint: Path) -> None:
 def mounted_type(mountpoint: Path) -> str | None:
     """The type of the file system mounted exactly there, None for no mount."""
     found = None
+    for path, kind in _mount_table():
+        if path == mountpoint:
+            found = kind
+    return found
+
+
+def mounts() -> list[Path]:
+    """Where imagefs is mounted."""
+    return [path for path, kind in _mount_table() if kind == OUR_TYPE]
+
+
+def _mount_table() -> Iterator[tuple[Path, str]]:
+    """Mountpoints and types; of several mounts at one place the last is the visible one."""
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields, _, rest = line.partition(" - ")
-        if _unescape(fields.split()[4]) == str(mountpoint):
-            found = rest.split()[0]
-    return found
+        yield Path(_unescape(fields.split()[4])), rest.split()[0]
 
 
 def _unescape(text: str) -> str:
