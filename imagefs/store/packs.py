@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from imagefs.disk import Disk
@@ -204,11 +205,13 @@ def create_pack(packs: Packs) -> PackAppender:
         except FileExistsError:
             number += 1
             continue
-        # Between the two calls another writer may have found the file and locked it.
-        if packs.disk.try_lock(fd):
-            packs.disk.pwrite(fd, encode_pack_header(), 0)
-            return PackAppender(packs.disk, number, fd, PACK_HEADER_SIZE, named=False)
-        packs.disk.close(fd)
+        with ExitStack() as opened:
+            opened.callback(packs.disk.close, fd)
+            # Between the two calls another writer may have found the file and locked it.
+            if packs.disk.try_lock(fd):
+                packs.disk.pwrite(fd, encode_pack_header(), 0)
+                opened.pop_all()
+                return PackAppender(packs.disk, number, fd, PACK_HEADER_SIZE, named=False)
         number += 1
 
 

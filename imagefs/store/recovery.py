@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from imagefs.disk import Disk
@@ -106,7 +106,20 @@ def index_tail(disk: Disk, fd: int, number: int, index: Index) -> int:
         return size
     # What the index points to must be durable, and nobody knows whether the crash was before that.
     disk.fdatasync(fd)
-    end, count = start, 0
+    end = _index_records(disk, fd, number, index, start, size)
+    log.warning("Pack %s: the %s bytes from offset %s on are indexed", number, end - start, start)
+    if end < size and not has_header(disk, fd):
+        # Whatever this file is, it is not one of ours whose end is torn: it is left as it is.
+        index.add([], {number: size})
+    elif end < size:
+        log.warning("Pack %s: the %s torn bytes behind them are cut", number, size - end)
+        disk.truncate(fd, end)
+    return end
+
+
+def _index_records(disk: Disk, fd: int, number: int, index: Index, start: int, size: int) -> int:
+    """Indexes the intact records between two offsets of a pack; returns where the last one ends."""
+    end = start
     rows: list[Row] = []
     for found in scan(lambda size, offset: disk.pread(fd, size, offset), start, size):
         end = found.offset + found.size
@@ -114,19 +127,8 @@ def index_tail(disk: Disk, fd: int, number: int, index: Index) -> int:
             rows.append((oid, number, found.offset, found.size, ordinal))
         if len(rows) >= _BATCH:
             index.add(rows, {number: end})
-            count += len(rows)
             rows = []
     index.add(rows, {number: end})
-    log.warning(
-        "Pack %s: indexed %s objects from offset %s, cut %s torn bytes at %s",
-        number,
-        count + len(rows),
-        start,
-        size - end,
-        end,
-    )
-    if end < size:
-        disk.truncate(fd, end)
     return end
 
 
@@ -139,10 +141,12 @@ def claim_pack(packs: Packs, index: Index) -> PackAppender:
         fd = _open(packs, number)
         if fd is None:
             continue
-        end = _prepare(packs.disk, fd, number, index)
-        if end is not None and end < packs.full:
-            return PackAppender(packs.disk, number, fd, end, named=number in indexed)
-        packs.disk.close(fd)
+        with ExitStack() as opened:
+            opened.callback(packs.disk.close, fd)
+            end = _prepare(packs.disk, fd, number, index)
+            if end is not None and end < packs.full:
+                opened.pop_all()
+                return PackAppender(packs.disk, number, fd, end, named=number in indexed)
     return create_pack(packs)
 
 

@@ -164,6 +164,20 @@ def test_a_pack_with_a_damaged_header_is_read_but_not_appended_to(path: Path) ->
     assert pack(path).stat().st_size == len(data)
 
 
+def test_a_file_that_only_is_named_like_a_pack_is_left_alone(path: Path) -> None:
+    with Store.create(path) as store:
+        put(store, [noise(1)])
+    pack(path, 2).write_bytes(
+        b"a letter to a friend, with a record in it: " + record(noise(2)) + b"."
+    )
+    before = pack(path, 2).read_bytes()
+    check(path, [noise(1), noise(2)])
+    assert pack(path, 2).read_bytes() == before
+    (path / "packs" / "notes.txt").touch()
+    (path / "packs" / "old.pack").touch()
+    check(path, [noise(1)])
+
+
 # -- the index is lost ------------------------------------------------------------------
 
 

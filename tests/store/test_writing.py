@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterable
@@ -221,14 +222,16 @@ def test_what_is_not_finished_is_given_back(store: Store, path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [NoSpace, IOFailure])
+@pytest.mark.parametrize(("before", "changes"), [([b"before"], 7), ([], 8)])
 def test_every_failing_write_leaves_what_was_there_and_nothing_half(
-    path: Path, error: type[ImagefsError]
+    path: Path, error: type[ImagefsError], before: list[bytes], changes: int
 ) -> None:
     """Fails change number N for all N until the import succeeds."""
     with Store.create(path) as store:
-        before = put(store, [b"before"])
+        put(store, before)
     datas = [noise(n, CHUNK_SIZE) for n in range(5)] + [b"small"]
     change, failed = 0, True
+    descriptors = len(os.listdir("/proc/self/fd"))
     while failed:
         change += 1
         disk = WatchedDisk()
@@ -240,15 +243,15 @@ def test_every_failing_write_leaves_what_was_there_and_nothing_half(
             except error:
                 assert disk.changes >= change
                 assert all(object_id(data) not in store for data in datas)
-            assert store.get(before[0]) == b"before"
+        assert len(os.listdir("/proc/self/fd")) == descriptors
         with Store.open(path) as store:
-            assert store.get(before[0]) == b"before"
+            assert [store.get(object_id(data)) for data in before] == before
             for data in datas:
                 if object_id(data) in store:
                     assert store.get(object_id(data)) == data
                 else:
                     assert failed
-    assert change == 8  # six records and one sync, then none failed
+    assert change == changes + 1  # six records and a sync, in a new pack its name too
 
 
 def test_a_failure_is_raised_by_every_later_call(path: Path, disk: WatchedDisk) -> None:
