@@ -99,6 +99,8 @@ def update_content(
     ordered = sorted(changes.items())
     if ordered and not 0 <= ordered[0][0] <= ordered[-1][0] < chunk_count(new_size):
         raise ValueError(f"Chunk {ordered[-1][0]} does not lie within {new_size} bytes")
+    if new_size == 0:
+        return None
     _check_ends(fetch, ref, old_size, new_size, changes)
     update = _Update(fetch, put, ordered, chunk_count(old_size), chunk_count(new_size))
     held = map_depth(old_size)
