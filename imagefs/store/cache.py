@@ -60,11 +60,7 @@ class RecordCache:
 
     def get(self, key: RecordKey) -> Record | None:
         with self._lock:
-            record = self._records.get(key)
-            if record is not None:
-                self._records.move_to_end(key)
-                self.hits += 1
-            return record
+            return self._use(key)
 
     def is_loading(self, key: RecordKey) -> bool:
         return key in self._loads
@@ -83,7 +79,7 @@ class RecordCache:
         What `loader` raises is raised to everybody who waits; nothing is kept then.
         """
         with self._lock:
-            record = self._records.get(key)
+            record = self._use(key)
             if record is not None:
                 return record
             load = self._loads.get(key)
@@ -104,6 +100,13 @@ class RecordCache:
         with self._lock:
             self._records.clear()
             self.bytes = 0
+
+    def _use(self, key: RecordKey) -> Record | None:
+        record = self._records.get(key)
+        if record is not None:
+            self._records.move_to_end(key)
+            self.hits += 1
+        return record
 
     def _run(self, key: RecordKey, load: _Load, loader: Callable[[], Record]) -> None:
         try:

@@ -59,7 +59,7 @@ class Store:
         self._cache = RecordCache(cache_bytes)
         self._locations: dict[ObjectId, Location] = {}
         self._damaged = index.damaged()
-        self._failures: dict[RecordKey, Corrupt] = {}
+        self._failures: dict[ObjectId, Corrupt] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -149,15 +149,13 @@ class Store:
         location = self._locate(oid)
         key = (location.pack, location.offset)
         record = self._cache.get(key) or self._read_in_place(key, location)
-        if record is None:
-            failure = self._failures.pop(key, None)
-            if failure is not None:
-                raise failure
-            raise NotReady(("record", *key), partial(self._fetch, oid))
-        data = record.object(location.ordinal, oid)
-        if data is None:
-            raise _unreadable(oid, location, Corrupt("it holds another object there"))
-        return data
+        data = None if record is None else record.object(location.ordinal, oid)
+        if data is not None:
+            return data
+        failure = self._failures.pop(oid, None)
+        if failure is not None:
+            raise failure
+        raise NotReady(("record", *key), partial(self._fetch, oid))
 
     def missing(self, oids: Iterable[ObjectId]) -> list[NotReady]:
         """For reading ahead: what to do so that these objects are in the cache, in order.
@@ -203,7 +201,8 @@ class Store:
             raise _unreadable(oid, location, error) from error
         data = record.object(location.ordinal, oid)
         if data is None:
-            raise _unreadable(oid, location, Corrupt("it holds another object there"))
+            wrong = Corrupt("the index points to another object; delete index.db to rebuild it")
+            raise _unreadable(oid, location, wrong)
         return data
 
     def _read_in_place(self, key: RecordKey, location: Location) -> Record | None:
@@ -236,11 +235,9 @@ class Store:
         try:
             self.get(oid)
         except Corrupt as error:
-            location = self._find(oid)
-            if location is not None:
-                if len(self._failures) >= _MAX_FAILURES:
-                    self._failures.clear()
-                self._failures[location.pack, location.offset] = error
+            if len(self._failures) >= _MAX_FAILURES:
+                self._failures.clear()
+            self._failures[oid] = error
 
     # -- damage -------------------------------------------------------------------------
 

@@ -193,14 +193,16 @@ def test_the_cache_stays_within_its_bound(path: Path) -> None:
 def test_what_was_used_last_is_kept(path: Path, disk: WatchedDisk) -> None:
     with Store.create(path, disk, cache_bytes=20 * CHUNK_SIZE) as store:
         ids = put(store, map(chunk, range(40)))
+        disk.calls.clear()
         for oid in ids:
             store.get(oid)
             store.get(ids[0])
-        disk.calls.clear()
-        store.get(ids[0])
-        assert disk.calls == []
-        store.get(ids[1])
-        assert len(disk.calls) == 1
+            store.get_nowait(ids[1])
+        assert disk.names("pread_nowait") == ["00000001.pack"]
+        assert len(disk.names("pread")) == 39
+        assert store.statistics().cache_hits == 80
+        store.get(ids[2])
+        assert len(disk.names("pread")) == 40
 
 
 def test_without_a_cache_a_step_still_succeeds_after_its_work(
@@ -298,7 +300,7 @@ def test_an_index_that_points_to_another_record_is_not_believed(path: Path) -> N
         with pytest.raises(Corrupt, match="another object"):
             store.get(two)
         with pytest.raises(Corrupt, match="another object"):
-            store.get_nowait(two)
+            get_offline(store, two)
 
 
 def test_what_is_damaged_is_stored_anew_and_heals_every_reader(path: Path) -> None:
