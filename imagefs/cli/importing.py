@@ -30,6 +30,8 @@ def import_command(place: Place, source: str, name: str) -> None:
     Modes, owners, times, extended attributes, ACLs, hard links, devices and holes are kept.
     SOURCE itself becomes the root of the image; symlinks are never followed.
     """
+    if not Path(source).exists():
+        raise NotFound(f"There is no {source}")
     if not Path(source).is_dir():
         raise InvalidArgument(f"{source} is not a directory: only directories can be imported")
     with open_session(place, create=True) as session:

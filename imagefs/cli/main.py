@@ -79,7 +79,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except click.ClickException as error:
         _trace(arguments)
-        _say(f"{error.format_message()}{_hint(error)}")
+        _say(f"{error.format_message().rstrip('.')}{_hint(error)}")
         return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
     except ImagefsError as error:
         _trace(arguments)

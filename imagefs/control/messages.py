@@ -140,7 +140,7 @@ def decode_answer(body: bytes) -> Answer:
         raise errors.InvalidArgument(f"The daemon's answer makes no sense: {error}") from error
 
 
-def failed(error: Exception) -> Failed:
+def failed(error: ImagefsError) -> Failed:
     """The answer that tells of an error."""
     return Failed(type(error).__name__, str(error))
 

@@ -78,7 +78,8 @@ class ControlServer:
         except Exception as error:
             self.failures += 1
             log.exception("A command failed unexpectedly")
-            return messages.failed(error)
+            told = f"The daemon failed unexpectedly ({type(error).__name__}: {error}): see its log"
+            return messages.failed(ImagefsError(told))
 
     async def _carry_out(self, request: AnyRequest) -> Any:
         if isinstance(request, Status):
