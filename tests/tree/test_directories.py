@@ -135,7 +135,8 @@ def test_no_change_changes_nothing() -> None:
     entries = many(random.Random(2), 1000)
     summary = write_directory(memory.put, entries.values())
     name = min(entries)
-    for changes in ({}, {name: entries[name]}, {b"none of them": None}):
+    nothings: list[dict[bytes, Entry | None]] = [{}, {name: entries[name]}, {b"none of them": None}]
+    for changes in nothings:
         assert update_directory(memory.fetch, memory.put, summary.ref, changes) == summary
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from imagefs.errors import Corrupt, NotADirectory, Stale
 from imagefs.format.directory import Entry
-from imagefs.model import CHUNK_SIZE, ROOT_INO, Ino
+from imagefs.model import CHUNK_SIZE, ROOT_INO, Ino, ObjectId
 from imagefs.tree import Tree, build
 from tests.tree import samples
 from tests.tree.samples import Memory, Node, directory, regular, take
@@ -110,7 +110,7 @@ def test_a_large_directory_is_read_and_changed_by_few_pages() -> None:
     memory.reads = 0
     entry = tree.entry(Ino(2))
     build.update_directory(
-        memory.fetch, memory.put, samples.ObjectId(ref),
+        memory.fetch, memory.put, ObjectId(ref),
         {b"new": Entry(b"new", *[getattr(entry, f) for f in entry.__struct_fields__[1:]])},
     )  # fmt: skip
     assert memory.reads <= 5
