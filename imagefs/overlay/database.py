@@ -57,7 +57,7 @@ _SCHEMA = (
     "CREATE TABLE orphan (ino INTEGER PRIMARY KEY)",
     """CREATE TABLE state (
         next_ino INTEGER NOT NULL, heap_end INTEGER NOT NULL, heap_limit INTEGER NOT NULL,
-        clean INTEGER NOT NULL)""",
+        clean INTEGER NOT NULL, relinked INTEGER NOT NULL)""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
@@ -250,7 +250,7 @@ def _template() -> bytes:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         for statement in _SCHEMA:
             connection.execute(statement)
-        connection.execute("INSERT INTO state VALUES (0, 0, 0, 1)")
+        connection.execute("INSERT INTO state VALUES (0, 0, 0, 1, 0)")
         image = bytearray(connection.serialize())
     finally:
         connection.close()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from imagefs.disk import Disk
 from imagefs.errors import Corrupt, NoSpace
-from imagefs.model import ObjectId
 from imagefs.overlay import database as db
 from imagefs.overlay import heap as heap_file
 from imagefs.overlay.database import Database
@@ -24,10 +23,9 @@ from imagefs.overlay.inodes import Inodes
 from imagefs.overlay.names import Names
 from imagefs.overlay.space import LIMIT, Space, gaps
 from imagefs.tree import Tree
+from imagefs.tree.contents import Fetch
 
 log = logging.getLogger(__name__)
-
-Fetch = Callable[[ObjectId], bytes]
 
 
 class Layer:
@@ -45,11 +43,14 @@ class Layer:
         self.inodes = Inodes(base, self.database)
         self.names = Names(base, self.database, self.inodes)
         self.extents = Extents(self.database)
+        self.changes = 0
+        """Grows with every change."""
         self._database: Database | None = None
         self._heap: Heap | None = None
         self._space: Space | None = None
         self._changing = False
         self._sync_lock = threading.Lock()
+        self._open_lock = threading.RLock()
         self._descriptors: list[int] = []
         self._unpublished: list[Path] = []
         """Directories with names that may not be durable."""
@@ -63,11 +64,15 @@ class Layer:
     def database(self) -> Database | None:
         """The database; None when nothing was ever changed."""
         if self._database is None and self.exists:
-            self._open()
+            # A commit in a worker thread may be the first to need it.
+            with self._open_lock:
+                if self._database is None:
+                    self._open()
         return self._database
 
     def begin(self) -> Database:
         """Open for a change, making the files first if there are none."""
+        self.changes += 1
         if self._changing:
             assert self._database is not None
             return self._database
@@ -113,14 +118,16 @@ class Layer:
     def _open(self) -> None:
         if not self.base.total:  # which may raise NotReady: before anything is open
             raise Corrupt(f"The tree below overlay {self.directory} is empty")
-        self._database = Database(self.directory, self._forget)
+        database = Database(self.directory, self.forget)
         try:
             self._heap = Heap(heap_file.path_in(self.directory), self.disk)
-            self._space = Space(self._database, self.base.total + 1)
-            self.inodes.load_stored(self._database)
+            self._space = Space(database, self.base.total + 1)
+            self.inodes.load_stored(database)
+            self._database = database
             if not self._space.clean:
                 self._recover()
         except BaseException:
+            self._database = database
             self._let_go()
             raise
 
@@ -134,8 +141,8 @@ class Layer:
             for ino in self.extents.orphans():
                 self.extents.remove_orphan(ino)
 
-    def _forget(self) -> None:
-        """A transaction was rolled back: no cache may know better than the database."""
+    def forget(self) -> None:
+        """Drop every cache: rows were changed or taken back behind them."""
         self.inodes.forget()
         self.names.forget()
         self.extents.forget()
@@ -217,7 +224,7 @@ class Layer:
 
     def _let_go(self) -> None:
         with self._sync_lock:
-            self._forget()
+            self.forget()
             if self._heap is not None:
                 self._heap.close()
             if self._database is not None:

@@ -28,6 +28,7 @@ from imagefs.errors import (
 from imagefs.format.directory import valid_name
 from imagefs.model import MAX_LINKS, MAX_NAME, MAX_SYMLINK, ROOT_INO, Ino
 from imagefs.overlay.content import Content
+from imagefs.overlay.database import Database
 from imagefs.overlay.inodes import Inode, Xattrs, pack_xattrs
 from imagefs.overlay.layer import Layer
 from imagefs.tree.tree import DIRECTORY_SIZE
@@ -110,6 +111,7 @@ class Naming:
         if self._names.find(directory, name):
             raise Exists(f"{name!r} exists already")
         database = self._layer.begin()
+        self._layer.space.relink()
         now = self._layer.clock()
         new = _relinked(inode, inode.nlink + 1, now)
         with database.transaction():
@@ -127,7 +129,7 @@ class Naming:
         if inode.is_directory:
             raise IsADirectory(f"{name!r} is a directory")
         hidden = self._names.hides(directory, name)
-        database = self._layer.begin()
+        database = self._begin(inode)
         now = self._layer.clock()
         new = _relinked(inode, inode.nlink - 1, now)
         with database.transaction():
@@ -215,7 +217,7 @@ class Naming:
         self, source: Inode, name: bytes, moved: Inode, target: Inode, new_name: bytes
     ) -> None:
         hidden = self._names.hides(source, name)
-        database = self._layer.begin()
+        database = self._begin(moved)
         now = self._layer.clock()
         with database.transaction():
             self._names.remove(source.ino, name, hidden=hidden)
@@ -228,7 +230,7 @@ class Naming:
         replaced: Inode,
     ) -> None:  # fmt: skip
         hidden = self._names.hides(source, name)
-        database = self._layer.begin()
+        database = self._begin(moved, replaced)
         now = self._layer.clock()
         is_directory = replaced.is_directory
         new = _relinked(replaced, 0 if is_directory else replaced.nlink - 1, now)
@@ -252,7 +254,7 @@ class Naming:
         self, source: Inode, name: bytes, moved: Inode, target: Inode, new_name: bytes,
         other: Inode,
     ) -> None:  # fmt: skip
-        database = self._layer.begin()
+        database = self._begin(moved, other)
         now = self._layer.clock()
         with database.transaction():
             self._names.put(source.ino, name, other.ino)
@@ -288,6 +290,15 @@ class Naming:
     def parent(self, directory: Inode) -> Ino:
         """The directory that a directory stands in; the root's is the root."""
         return Ino(directory.parent or self._layer.base.parent(Ino(directory.ino)))
+
+    def _begin(self, *renamed: Inode) -> Database:
+        """Open for a change of these inodes' names. The table of hard links lists paths, so
+        it may change with names of linked inodes and of directories of the base."""
+        database = self._layer.begin()
+        for inode in renamed:
+            if inode.nlink > 1 and (not inode.is_directory or inode.ino <= self._inodes.total):
+                self._layer.space.relink()
+        return database
 
     def _existing(self, directory: Inode, name: bytes) -> int:
         ino = self._names.find(directory, name)

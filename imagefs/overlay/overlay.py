@@ -38,14 +38,18 @@ from imagefs.model import (
     AttributeChange,
     Attributes,
     Ino,
+    ObjectId,
 )
+from imagefs.overlay.commit import Bookkeeping, Commit, remember
 from imagefs.overlay.content import Content
 from imagefs.overlay.inodes import Inode, attributes_of, pack_xattrs, unpack_xattrs
-from imagefs.overlay.layer import Fetch, Layer
+from imagefs.overlay.layer import Layer
 from imagefs.overlay.names import Items
 from imagefs.overlay.naming import Naming
 from imagefs.overlay.totals import Totals
+from imagefs.store import StoreWriter
 from imagefs.tree import Tree
+from imagefs.tree.contents import Fetch
 
 _PERMISSIONS: Final = 0o7777
 
@@ -319,6 +323,22 @@ class Overlay(Totals):
         """What was changed before is durable afterwards. Blocks; for worker threads."""
         del ino  # All of an overlay becomes durable at once: it is two files.
         self._layer.sync()
+
+    def commit(self, writer: StoreWriter, fetch: Fetch) -> tuple[ObjectId, Bookkeeping]:
+        """Put the tree as it is now into the store; returns its manifest id and what to hand
+        to `committed`. Blocks; for worker threads. `fetch` gets stored objects and blocks.
+
+        Nothing may be changed meanwhile, reading goes on. The tree is complete when the
+        caller has called `writer.finish`.
+        """
+        if self._layer.database() is None:
+            return self._layer.base.manifest_id, Bookkeeping(self._layer.changes, [])
+        return Commit(self._layer, writer, fetch).run()
+
+    def committed(self, bookkeeping: Bookkeeping) -> None:
+        """After `writer.finish`, if the overlay is used further: from now on content that is
+        in the store is read there, and the next commit does not store it again."""
+        remember(self._layer, bookkeeping)
 
     @property
     def wants_sync(self) -> bool:

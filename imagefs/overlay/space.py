@@ -21,6 +21,8 @@ _MAX_INO = 2**32 - 1
 
 _GET = "SELECT next_ino, heap_end, heap_limit, clean FROM state"
 _SET = "UPDATE state SET next_ino = ?, heap_end = ?, heap_limit = ?, clean = ?"
+_GET_RELINKED = "SELECT relinked FROM state"
+_SET_RELINKED = "UPDATE state SET relinked = 1"
 _USED = """
     SELECT place, place + capacity FROM inode WHERE capacity > 0
     UNION ALL SELECT place, place + capacity FROM extent ORDER BY 1"""
@@ -57,6 +59,7 @@ class Space:
         self._changing = False
         self.clean = bool(clean)
         """Whether all ranges that no row names are punched."""
+        self._relinked: bool = bool(database.row(_GET_RELINKED)[0])
 
     def __repr__(self) -> str:
         return f"<Space: next inode {self._next_ino}, heap {self._end} to {self._limit}>"
@@ -97,6 +100,17 @@ class Space:
         """Take addresses from this range from now on; it reads as zeros and no row names it."""
         self._end, self._limit = gap
         self._reserve(0)
+
+    @property
+    def relinked(self) -> bool:
+        """Whether the base's table of hard links may no longer be right."""
+        return self._relinked
+
+    def relink(self) -> None:
+        """Note that, before the change that makes it so."""
+        if not self._relinked:
+            self._database.run(_SET_RELINKED)
+            self._relinked = True
 
     def finish(self) -> None:
         """The session ends in order: no range waits to be punched."""
