@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ RELEASE = "bookworm"
 SHARED_PARTS = ("imagefs", "tools", "tests", "pyproject.toml", "README.md")
 SURROUNDINGS = ("PATH", "LANG", "TERM", "SSL_CERT_FILE", "PIP_CERT", "PIP_FIND_LINKS")
 ALARMS = ("Traceback (most recent call last)", "ERROR", "CRITICAL", "WARNING")
+
+DATED = re.compile(r"\d{4}-\d\d-\d\d ")
 
 
 @cache
@@ -128,6 +131,10 @@ def at_home(person: Person) -> Iterator[Person]:
 
 
 def alarming(log: Path) -> list[str]:
-    """The lines of a log from the first traceback on, and every warning and error."""
-    lines = log.read_text(errors="replace").splitlines()
-    return [line for line in lines if any(alarm in line for alarm in ALARMS)]
+    """The warnings and errors of a log, each with the lines that go on with it."""
+    found: list[str] = []
+    within = False
+    for line in log.read_text(errors="replace").splitlines():
+        within = any(alarm in line for alarm in ALARMS) or (within and not DATED.match(line))
+        found += [line] * within
+    return found
