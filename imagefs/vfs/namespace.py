@@ -154,10 +154,13 @@ class Namespace:
             raise NotFound(f"Alias {place.name} does not exist any more")
         return target.encode()
 
+    def place_of(self, row: TreeRow) -> Place:
+        """The place that holds a row's name."""
+        return places.IMAGES if row.kind is Kind.IMAGE else self._clones(row.place)
+
     def locate(self, row: TreeRow) -> Superseded:
         """The name above the trees that a row bears."""
-        place = places.IMAGES if row.kind is Kind.IMAGE else self._clones(row.place)
-        return Superseded(node_id(NAMESPACE, place.ino), row.name.encode())
+        return Superseded(node_id(NAMESPACE, self.place_of(row).ino), row.name.encode())
 
     def touch(self) -> None:
         """Something above the trees changed."""

@@ -19,30 +19,23 @@ from imagefs.disk import Disk, Space
 from imagefs.errors import (
     CrossDevice,
     Exists,
-    InvalidArgument,
     IsADirectory,
     NotPermitted,
-    NotReady,
     NotSupported,
 )
 from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId, TreeNumber
 from imagefs.store import Store
-from imagefs.vfs import acl, places
+from imagefs.vfs import acl, places, rights
 from imagefs.vfs.caller import Caller, MountOptions
 from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile
 from imagefs.vfs.information import PREFIX, attribute
 from imagefs.vfs.lifecycle import Lifecycle
+from imagefs.vfs.listing import Listing
 from imagefs.vfs.namespace import Namespace
 from imagefs.vfs.node import INO_BITS, INO_MASK, Entry, Superseded, ino_of, node_id, tree_of
-from imagefs.vfs.rights import CAPABILITY, owner_of_new, without_privilege
+from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
-
-_BATCH = 32
-"""Directory items fetched at a time: about what one reply of the kernel's usual size holds."""
-
-_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
-_SECOND = 1_000_000_000
 
 
 class Vfs:
@@ -72,7 +65,9 @@ class Vfs:
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
         self.on_stale: Callable[[Superseded], None] = _nothing
-        self._open_drafts()
+        self._listing = Listing(self._namespace)
+        self._upkeep = Upkeep(self._volumes, self.lifecycle, clock, options.seal_after)
+        self._upkeep.open_drafts(catalog, account)
 
     def __repr__(self) -> str:
         return (
@@ -130,11 +125,12 @@ class Vfs:
                 return Entry(node, sealing)
         overlay = volume.require_changeable()
         ino = ino_of(node)
-        new_mode = self._mode_after(overlay.attributes(ino), change, caller)
+        privileged = self._options.privileged(caller)
+        new_mode = rights.mode_after(overlay.attributes(ino), change, privileged)
         if new_mode is not None:
             change = msgspec.structs.replace(change, mode=new_mode)
         if change.mode is not None:
-            self._chmod_acl(volume, ino, change.mode)
+            rights.chmod_acl(overlay, ino, change.mode)
         attributes = overlay.change_attributes(ino, change)
         volume.changed(self._clock())
         return Entry(node, volume.shown(attributes) if ino == ROOT_INO else attributes)
@@ -236,7 +232,7 @@ class Vfs:
         if writable or flags & os.O_TRUNC:
             overlay = volume.require_changeable()
             if flags & os.O_TRUNC:
-                self._drop_privilege(volume, ino_of(node), self._options.privileged(caller))
+                rights.drop_privilege(overlay, ino_of(node), self._options.privileged(caller))
                 overlay.change_attributes(ino_of(node), AttributeChange(size=0))
                 volume.changed(self._clock())
         return self._open(volume, ino_of(node), flags, caller)
@@ -252,7 +248,7 @@ class Vfs:
         volume = file.volume
         overlay = volume.require_changeable()
         if not file.cleared:
-            self._drop_privilege(volume, file.ino, file.privileged)
+            rights.drop_privilege(overlay, file.ino, file.privileged)
             file.cleared = file.privileged
         written = overlay.write(file.ino, offset, data)
         volume.changed(self._clock())
@@ -286,14 +282,7 @@ class Vfs:
 
         Entries are not counted as lookups: `counted` is for those that reach the kernel.
         """
-        directory = self._directories[fh]
-        if start == 0:
-            directory.names.clear()
-            yield b".", self._self_entry(directory), 1
-        if start <= 1:
-            yield b"..", self._parent_entry(directory), 2
-        listing = self._list_place if directory.volume is None else self._list_volume
-        yield from listing(directory, max(start - 2, 0))
+        return self._listing.items(self._directories[fh], start)
 
     def counted(self, node: NodeId) -> None:
         """An entry of a listing reached the kernel, which counts as a lookup."""
@@ -334,11 +323,9 @@ class Vfs:
         volume = self._xattr_volume(node, name)
         ino = ino_of(node)
         overlay = volume.require_changeable()
-        if name == acl.ACCESS:
-            self._set_access_acl(volume, ino, value)
+        if name in (acl.ACCESS, acl.DEFAULT):
+            rights.set_acl(overlay, ino, name, value)
         else:
-            if name == acl.DEFAULT and not stat.S_ISDIR(overlay.attributes(ino).mode):
-                raise InvalidArgument("Only directories have default ACLs")
             overlay.set_xattr(ino, name, value)
         volume.changed(self._clock())
 
@@ -351,46 +338,14 @@ class Vfs:
     # -- background work ----------------------------------------------------------------
 
     def next_due(self) -> int | None:
-        """When (ns) `tick` has something to do: 0 for now, None for never."""
-        if self._volumes.chores():
-            return 0
-        due = [volume.last_change + self._seal_after for volume in self._unsealed()]
-        return min(due, default=None)
+        """When (ns) `tick` has something to do: 0 for now, None for not before a change."""
+        return self._upkeep.next_due()
 
     def tick(self) -> list[Callable[[], object]]:
-        """Steps that are due: drafts to seal, overlays to remove."""
-        now = self._clock()
-        steps: list[Callable[[], object]] = list(self._volumes.chores())
-        for volume in self._unsealed():
-            if volume.last_change + self._seal_after <= now:
-                # Counted as a change so that a failure is tried again only after a while.
-                volume.last_change = now
-                steps.append(self._sealing(volume))
-        return steps
+        """Steps that are due (see `upkeep`)."""
+        return self._upkeep.due()
 
     # -- inside -------------------------------------------------------------------------
-
-    @property
-    def _seal_after(self) -> int:
-        return int(self._options.seal_after * _SECOND)
-
-    def _open_drafts(self) -> None:
-        """Drafts left by an earlier mount are in use at once, so that time can seal them."""
-        for row in self._catalog.images(self._account):
-            if row.state is State.DRAFT:
-                self._volumes.open(row)
-
-    def _unsealed(self) -> Iterator[Volume]:
-        """Drafts that time alone will seal: written to, and no file open for writing."""
-        if not self._options.seal_after:
-            return
-        for volume in self._volumes:
-            draft = volume.row.state is State.DRAFT and not volume.superseded
-            if draft and not volume.writers and volume.overlay.changed:
-                yield volume
-
-    def _sealing(self, volume: Volume) -> Callable[[], object]:
-        return lambda: None if volume.superseded else self.lifecycle.require_sealed(volume.row)
 
     def _place(self, node: NodeId) -> places.Place:
         return self._namespace.place(ino_of(node))
@@ -409,23 +364,12 @@ class Vfs:
         volume = self._volumes[tree_of(parent)]
         overlay = volume.require_changeable()
         directory = overlay.attributes(ino_of(parent))
-        mode, gid = owner_of_new(directory, mode, caller, self._options.privileged(caller))
-        mode, xattrs = self._inherited(volume, ino_of(parent), mode)
+        mode, gid = rights.owner_of_new(directory, mode, caller, self._options.privileged(caller))
+        mode, xattrs = rights.inherited(overlay, ino_of(parent), mode)
         attributes = overlay.make(
             ino_of(parent), name, mode, caller.uid, gid, rdev=rdev, target=target, xattrs=xattrs
         )
         return self._counted_entry(volume, attributes)
-
-    def _inherited(self, volume: Volume, parent: Ino, mode: int) -> tuple[int, dict[bytes, bytes]]:
-        """Mode and ACLs of something new below a directory that may have a default ACL."""
-        if stat.S_ISLNK(mode) or acl.DEFAULT not in volume.overlay.list_xattr(parent):
-            return mode, {}
-        default = volume.overlay.get_xattr(parent, acl.DEFAULT)
-        mode, access = acl.inherited(default, mode)
-        xattrs = {acl.DEFAULT: default} if stat.S_ISDIR(mode) else {}
-        if access is not None:
-            xattrs[acl.ACCESS] = access
-        return mode, xattrs
 
     def _own_draft(self, entry: Entry, mode: int, caller: Caller) -> Entry:
         """The root of a new draft belongs to whoever made it; clones keep the image's root."""
@@ -458,15 +402,8 @@ class Vfs:
             return
         if handle.sync_target is None:
             handle.sync_target = volume.changes
-        if volume.synced >= handle.sync_target:
-            handle.sync_target = None
-            return
-        covered = volume.changes
-
-        def done(_: object) -> None:
-            volume.synced = max(volume.synced, covered)
-
-        raise NotReady(("sync", volume.row.number), volume.overlay.sync, done)
+        volume.require_synced(handle.sync_target)
+        handle.sync_target = None
 
     def _chmod_image(self, volume: Volume, change: AttributeChange) -> Attributes | None:
         """Seal or unseal by chmod of an image's root; None if it is an ordinary chmod."""
@@ -483,49 +420,11 @@ class Vfs:
             return None
         stored = mode | stat.S_IWUSR
         if stat.S_IMODE(volume.overlay.attributes(ROOT_INO).mode) != stored:
-            self._chmod_acl(volume, ROOT_INO, stored)
+            rights.chmod_acl(volume.overlay, ROOT_INO, stored)
             volume.require_changeable().change_attributes(ROOT_INO, AttributeChange(mode=stored))
             volume.changed(self._clock())
         self.lifecycle.require_sealed(volume.row)
         return volume.attributes(ROOT_INO)
-
-    def _mode_after(
-        self, attributes: Attributes, change: AttributeChange, caller: Caller
-    ) -> int | None:
-        """The mode that a change of owner or size leaves, None if it stays as asked for."""
-        if change.mode is not None:
-            return None
-        chown = change.uid is not None or change.gid is not None
-        cut = change.size is not None and not self._options.privileged(caller)
-        if not (chown or cut) or not attributes.mode & _SPECIAL_BITS:
-            return None
-        mode = without_privilege(attributes.mode)
-        return stat.S_IMODE(mode) if mode != attributes.mode else None
-
-    def _drop_privilege(self, volume: Volume, ino: Ino, privileged: bool) -> None:
-        """What changes a file's content takes its set-user-id bits and capabilities."""
-        attributes = volume.overlay.attributes(ino)
-        if CAPABILITY in volume.overlay.list_xattr(ino):
-            volume.overlay.remove_xattr(ino, CAPABILITY)
-        if not privileged and attributes.mode & _SPECIAL_BITS:
-            mode = stat.S_IMODE(without_privilege(attributes.mode))
-            volume.overlay.change_attributes(ino, AttributeChange(mode=mode))
-
-    def _chmod_acl(self, volume: Volume, ino: Ino, mode: int) -> None:
-        """Chmod changes the access ACL too, if there is one."""
-        if acl.ACCESS in volume.overlay.list_xattr(ino):
-            value = acl.with_mode(volume.overlay.get_xattr(ino, acl.ACCESS), mode)
-            volume.overlay.set_xattr(ino, acl.ACCESS, value)
-
-    def _set_access_acl(self, volume: Volume, ino: Ino, value: bytes) -> None:
-        overlay = volume.overlay
-        entries = acl.parse(value)
-        mode = acl.mode_of(entries, stat.S_IMODE(overlay.attributes(ino).mode))
-        if not acl.is_basic(entries):
-            overlay.set_xattr(ino, acl.ACCESS, value)
-        elif acl.ACCESS in overlay.list_xattr(ino):
-            overlay.remove_xattr(ino, acl.ACCESS)
-        overlay.change_attributes(ino, AttributeChange(mode=mode))
 
     def _xattr_volume(self, node: NodeId, name: bytes) -> Volume:
         """The volume of a node whose extended attribute is to change."""
@@ -536,52 +435,6 @@ class Vfs:
         if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
             raise NotSupported(f"Attribute {name.decode(errors='replace')} is not supported")
         return self._volumes[tree_of(node)]
-
-    def _self_entry(self, directory: OpenDirectory) -> Entry:
-        if directory.volume is None:
-            return self._namespace.entry(self._namespace.place(directory.ino))
-        return self.getattr(node_id(directory.volume.row.number, directory.ino))
-
-    def _parent_entry(self, directory: OpenDirectory) -> Entry:
-        if directory.volume is None:
-            place = self._namespace.place(directory.ino)
-            return self._namespace.entry(self._namespace.parent(place))
-        volume = directory.volume
-        if directory.ino == ROOT_INO:
-            return self.getattr(self._namespace.locate(volume.row).parent)
-        return self.getattr(node_id(volume.row.number, volume.overlay.parent(directory.ino)))
-
-    def _list_place(
-        self, directory: OpenDirectory, index: int
-    ) -> Iterator[tuple[bytes, Entry, int]]:
-        place = self._namespace.place(directory.ino)
-        if not index:
-            directory.names = self._namespace.names(place)
-        for position in range(index, len(directory.names)):
-            name = directory.names[position]
-            entry = self._namespace.peek(place, name)
-            if entry is not None:
-                yield name, entry, position + 3
-
-    def _list_volume(
-        self, directory: OpenDirectory, index: int
-    ) -> Iterator[tuple[bytes, Entry, int]]:
-        volume, names = directory.volume, directory.names
-        assert volume is not None
-        del names[index:]
-        tree = volume.row.number << INO_BITS
-        while True:
-            after = names[-1] if names else None
-            items = volume.overlay.list(directory.ino, after, _BATCH)
-            for item in items:
-                names.append(item.name)
-                yield (
-                    item.name,
-                    Entry(NodeId(tree | item.attributes.ino), item.attributes),
-                    len(names) + 2,
-                )
-            if len(items) < _BATCH:
-                return
 
 
 def _nothing(_: Superseded) -> None:

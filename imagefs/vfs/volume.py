@@ -24,7 +24,8 @@ class Volume:
 
     `superseded` volumes are named nowhere any more: what still has them open reads on, and
     nothing changes them. `committing` is the key of the commit that keeps changes waiting.
-    `changes` counts changes, `synced` says which of them are durable.
+    `changes` counts changes, `synced` says which of them are durable; `unsynced_since` is
+    when the first of the others was made.
     """
 
     def __init__(self, row: TreeRow, overlay: Overlay, now: int) -> None:
@@ -40,6 +41,7 @@ class Volume:
         self.changes = 0
         self.synced = 0
         self.last_change = now
+        self.unsynced_since = now
 
     def __repr__(self) -> str:
         state = "superseded" if self.superseded else str(self.row.state)
@@ -78,6 +80,8 @@ class Volume:
 
     def changed(self, now: int) -> None:
         """A change was made."""
+        if self.changes == self.synced:
+            self.unsynced_since = now
         self.changes += 1
         self.last_change = now
 
@@ -96,6 +100,19 @@ class Volume:
                 f"{self.row.kind.capitalize()} {self.row.reference} can't be {what}:"
                 f" {self.files} of its files are open"
             )
+
+    def require_synced(self, target: int) -> None:
+        """Raise NotReady with the work that makes the first `target` changes durable, if they
+        are not."""
+        if self.synced >= target:
+            return
+        covered, now = self.changes, self.last_change
+
+        def done(_: object) -> None:
+            self.synced = max(self.synced, covered)
+            self.unsynced_since = now
+
+        raise NotReady(("sync", self.row.number), self.overlay.sync, done)
 
     def attributes(self, ino: Ino) -> Attributes:
         """Attributes as users see them: the root of a sealed image shows no write bits."""

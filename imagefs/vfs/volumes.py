@@ -124,7 +124,7 @@ class Volumes:
         """Commit in a worker thread; failures are results, so that `_finish` always runs."""
         try:
             with self._store.writer() as writer:
-                manifest, bookkeeping = volume.overlay.commit(writer)
+                manifest, bookkeeping = volume.overlay.commit(writer, self._store.get)
                 writer.finish()
                 stored = writer.stored_bytes
             root = Tree(self._store.get, manifest).entry(ROOT_INO)
@@ -165,8 +165,9 @@ def _finish(
     if isinstance(result, Exception):
         raise result
     sealed, bookkeeping = result
-    volume.overlay.committed(bookkeeping)
     done(sealed)
+    if not volume.superseded:
+        volume.overlay.committed(bookkeeping)
 
 
 def root_has(tree: Tree, name: bytes) -> Ino | None:

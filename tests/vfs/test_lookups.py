@@ -10,7 +10,8 @@ from imagefs.vfs.lookups import LookupCounts
 
 @given(st.lists(st.tuples(st.integers(1, 2000), st.integers(1, 3))))
 def test_counts_match_a_dictionary(operations: list[tuple[int, int]]) -> None:
-    counts, expected = LookupCounts(), {}
+    counts = LookupCounts()
+    expected: dict[int, int] = {}
     for ino, times in operations:
         for _ in range(times):
             counts.add(Ino(ino))

@@ -20,7 +20,8 @@ from imagefs.errors import (
     NotPermitted,
     ReadOnly,
 )
-from tests.vfs.conftest import View, run
+from imagefs.model import AttributeChange
+from tests.vfs.conftest import ANN, View, run
 
 
 def test_the_top(view: View) -> None:
@@ -219,9 +220,6 @@ def test_nothing_moves_or_links_between_trees(base: View) -> None:
 
 
 def test_every_change_in_a_sealed_image_is_refused(base: View) -> None:
-    from imagefs.model import AttributeChange
-    from tests.vfs.conftest import ANN
-
     root = base.node("images/base")
     hosts = base.node("images/base/etc/hosts")
     refused: list[Callable[[], object]] = [

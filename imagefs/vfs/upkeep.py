@@ -1,0 +1,85 @@
+"""What has to be done without anybody asking, and when.
+
+Drafts that nobody writes to any more are sealed, changes that nobody synced become durable
+within seconds, overlays that nobody needs are removed. This module only says what is due;
+the daemon runs the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from imagefs.catalog import Catalog, State
+from imagefs.vfs.lifecycle import Lifecycle
+from imagefs.vfs.volume import Volume
+from imagefs.vfs.volumes import Volumes
+
+Step = Callable[[], object]
+
+SECOND = 1_000_000_000
+FLUSH_AFTER = 5 * SECOND
+"""How long (ns) a change may wait to be made durable when nobody asks."""
+
+
+class Upkeep:
+    """The background work of one account's view; `seal_after` in seconds, 0 for never."""
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        lifecycle: Lifecycle,
+        clock: Callable[[], int],
+        seal_after: float,
+    ) -> None:
+        self._volumes = volumes
+        self._lifecycle = lifecycle
+        self._clock = clock
+        self._seal_after = int(seal_after * SECOND)
+
+    def open_drafts(self, catalog: Catalog, account: str) -> None:
+        """Drafts left by an earlier mount are in use at once, so that time can seal them."""
+        for row in catalog.images(account):
+            if row.state is State.DRAFT:
+                self._volumes.open(row)
+
+    def next_due(self) -> int | None:
+        """When (ns) `due` has something: 0 for now, None for not before something changes."""
+        if self._volumes.chores():
+            return 0
+        times = [volume.last_change + self._seal_after for volume in self._unsealed()]
+        times += [volume.unsynced_since + FLUSH_AFTER for volume in self._unsynced()]
+        return min(times, default=None)
+
+    def due(self) -> list[Step]:
+        """Steps that are due. One that fails is due again only after as long as before."""
+        now = self._clock()
+        steps: list[Step] = list(self._volumes.chores())
+        for volume in self._unsynced():
+            if volume.unsynced_since + FLUSH_AFTER <= now:
+                volume.unsynced_since = now
+                steps.append(partial(volume.require_synced, volume.changes))
+        for volume in self._unsealed():
+            if volume.last_change + self._seal_after <= now:
+                volume.last_change = now
+                steps.append(partial(self._seal, volume))
+        return steps
+
+    def _unsealed(self) -> Iterator[Volume]:
+        """Drafts that time alone will seal: written to, and no file open for writing."""
+        if not self._seal_after:
+            return
+        for volume in self._volumes:
+            draft = volume.row.state is State.DRAFT and not volume.superseded
+            if draft and not volume.writers and volume.overlay.changed:
+                yield volume
+
+    def _unsynced(self) -> Iterator[Volume]:
+        """Volumes with changes that power loss would take."""
+        for volume in self._volumes:
+            if volume.synced < volume.changes and not volume.superseded:
+                yield volume
+
+    def _seal(self, volume: Volume) -> None:
+        if not volume.superseded:
+            self._lifecycle.require_sealed(volume.row)
