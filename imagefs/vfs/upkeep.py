@@ -38,10 +38,15 @@ class Upkeep:
         self._seal_after = int(seal_after * SECOND)
 
     def open_drafts(self, catalog: Catalog, account: str) -> None:
-        """Drafts left by an earlier mount are in use at once, so that time can seal them."""
+        """Drafts left by an earlier mount are in use at once, so that time can seal them.
+
+        What they hold counts as one change made now.
+        """
         for row in catalog.images(account):
             if row.state is State.DRAFT:
-                self._volumes.open(row)
+                volume = self._volumes.open(row)
+                if volume.overlay.entries:
+                    volume.changed(self._clock())
 
     def next_due(self) -> int | None:
         """When (ns) `due` has something: 0 for now, None for not before something changes."""
@@ -66,12 +71,15 @@ class Upkeep:
         return steps
 
     def _unsealed(self) -> Iterator[Volume]:
-        """Drafts that time alone will seal: written to, and no file open for writing."""
+        """Drafts that time alone will seal: written to, and no file open for writing.
+
+        One that is still empty waits for whoever made it to fill it.
+        """
         if not self._seal_after:
             return
         for volume in self._volumes:
             draft = volume.row.state is State.DRAFT and not volume.superseded
-            if draft and not volume.writers and volume.overlay.changed:
+            if draft and not volume.writers and volume.changes:
                 yield volume
 
     def _unsynced(self) -> Iterator[Volume]:
