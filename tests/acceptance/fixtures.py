@@ -96,7 +96,9 @@ def user(user_checkout: Path) -> Iterator[Person]:
         folder.mkdir(exist_ok=True)
         os.chown(folder, entry.pw_uid, entry.pw_gid)
     become = ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
-    person = Person(USER, home, user_checkout, become, {"XDG_CACHE_HOME": str(caches)})
+    # Root's PATH may lead through folders that are closed to others.
+    own = {"XDG_CACHE_HOME": str(caches), "PATH": os.defpath}
+    person = Person(USER, home, user_checkout, become, own)
     yield from at_home(person)
 
 
