@@ -57,12 +57,11 @@ class Session:
             self._options |= _ENFORCED
         if trusted:
             self._options |= _TRUSTED
-        self.polling = poll.ShortPolling() if poll.worthwhile() else None
+        self.polling = poll.ShortPolling(poll.best_window())
 
     def mount(self) -> None:
         """Make the mount; raises MountError."""
-        if self.polling is not None:
-            poll.install(self.polling)
+        poll.install(self.polling)
         with _captured_stderr() as said:
             try:
                 pyfuse3.init(self._operations, str(self._mountpoint), self._options)

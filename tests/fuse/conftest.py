@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from imagefs.fuse.operations import FuseOperations
+from imagefs.fuse.poll import ShortPolling
 from imagefs.fuse.session import Session
 from imagefs.fuse.steps import Steps
 from imagefs.vfs import Vfs
@@ -30,7 +31,7 @@ class Mounted:
         self.operations = FuseOperations(cast(Vfs, self.filesystem), self.steps)
         self.session = Session(self.operations, path, enforced=False)
         if not polling:
-            self.session.polling = None
+            self.session.polling = ShortPolling(window_ns=0)
 
     async def use(self, function: Callable[..., T], *arguments: Any) -> T:
         """What a program gets from the mount."""

@@ -186,11 +186,20 @@ async def test_everybody_in_the_queue_gets_a_turn(nursery: trio.Nursery) -> None
     assert set(turns.values()) == {10}
 
 
-def test_one_core_is_no_place_to_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert not poll.worthwhile()
+async def test_on_one_core_waiting_looks_once(
+    pipe: tuple[int, int], nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5})
-    assert poll.worthwhile()
+    assert poll.best_window() > 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
+    polling = ShortPolling(poll.best_window())
+    for polls in (1, 2, 3):
+        nursery.start_soon(polling.wait_readable, pipe[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert polling.polls == polls
+        os.write(pipe[1], b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        os.read(pipe[0], 1)
 
 
 def test_installing_is_undone() -> None:
