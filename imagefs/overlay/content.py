@@ -75,7 +75,7 @@ class Content:
         missing: list[NotReady] = []
         for place, chunk, begin, stop in self._runs(inode, offset, end):
             try:
-                if place:
+                if place is not None:
                     parts.append(self._layer.heap.read_now(place, stop - begin))
                 else:
                     parts.append(self._read(inode, chunk, begin, stop))
