@@ -23,6 +23,8 @@ _CONFIGURATION = Path("/etc/fuse.conf")
 OUR_TYPE = "fuse.imagefs"
 _PROCESS_ATTRIBUTE = "user.imagefs.process"
 _MNT_DETACH = 2
+_DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
+"""What a mount answers whose daemon is gone; the second, to what was asked while it went."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,12 +84,13 @@ def prepare(mountpoint: Path) -> None:
     MountError, Busy.
     """
     try:
-        mountpoint.stat()
+        # Asks the daemon; stat might be answered by what the kernel remembers of a dead one.
+        os.statvfs(mountpoint)
     except FileNotFoundError:
         _make(mountpoint)
         return
     except OSError as error:
-        if error.errno != errno.ENOTCONN:
+        if error.errno not in _DEAD:
             raise MountError(f"Mountpoint {mountpoint} can't be used: {error.strerror}") from error
         detach(mountpoint)
         prepare(mountpoint)
@@ -169,7 +172,7 @@ def unmount(mountpoint: Path) -> None:
         process = int(os.getxattr(mountpoint, _PROCESS_ATTRIBUTE))
         ended: int | None = os.pidfd_open(process)
     except OSError as error:
-        if error.errno == errno.ENOTCONN:
+        if error.errno in _DEAD:
             detach(mountpoint)
             return
         ended = None
