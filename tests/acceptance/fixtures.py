@@ -65,11 +65,11 @@ def rootfs() -> Path:
 
 
 @pytest.fixture
-def root() -> Iterator[Person]:
+def root(request: pytest.FixtureRequest) -> Iterator[Person]:
     """The superuser, with a home of his own."""
     if os.geteuid() != 0:
         pytest.skip("takes root")
-    yield from at_home(Person("root", new_folder(), ROOT))
+    yield from at_home(Person("root", new_folder(), ROOT), expected_log(request))
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +84,12 @@ def user_checkout() -> Path:
 
 
 @pytest.fixture
-def user(user_checkout: Path) -> Iterator[Person]:
+def user(request: pytest.FixtureRequest, user_checkout: Path) -> Iterator[Person]:
     """An ordinary user: a throw-away one when the tests run as root, else whoever runs them."""
     home = new_folder()
     if os.geteuid() != 0:
-        yield from at_home(Person(pwd.getpwuid(os.geteuid()).pw_name, home, ROOT))
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        yield from at_home(Person(name, home, ROOT), expected_log(request))
         return
     entry = ordinary_user()
     caches = cache_folder() / "user"
@@ -99,7 +100,7 @@ def user(user_checkout: Path) -> Iterator[Person]:
     # Root's PATH may lead through folders that are closed to others.
     own = {"XDG_CACHE_HOME": str(caches), "PATH": os.defpath}
     person = Person(USER, home, user_checkout, become, own)
-    yield from at_home(person)
+    yield from at_home(person, expected_log(request))
 
 
 def ordinary_user() -> pwd.struct_passwd:
@@ -119,24 +120,31 @@ def anyone(request: pytest.FixtureRequest) -> Person:
     return person
 
 
-def at_home(person: Person) -> Iterator[Person]:
-    """Lends the person to a test; afterwards nothing may be mounted, and the log must be calm."""
+def expected_log(request: pytest.FixtureRequest) -> re.Pattern[str]:
+    """The warnings that the test says it will cause."""
+    patterns = [mark.args[0] for mark in request.node.iter_markers("expected_log")]
+    return re.compile("|".join(patterns) or r"(?!)")
+
+
+def at_home(person: Person, expected: re.Pattern[str]) -> Iterator[Person]:
+    """Lends the person to a test; afterwards its mounts are ended, and the log must be calm."""
     full = {**surroundings(person.home, person.name), **person.environment}
     person = Person(person.name, person.home, person.checkout, person.prefix, full)
     try:
         yield person
-        alarms = [line for log in person.logs() for line in alarming(log)]
+        alarms = [line for log in person.logs() for line in alarming(log, expected)]
         detach_below(person.home)
         assert not alarms, "The daemon's log has\n" + "\n".join(alarms[:40])
     finally:
         remove_folder(person.home)
 
 
-def alarming(log: Path) -> list[str]:
-    """The warnings and errors of a log, each with the lines that go on with it."""
+def alarming(log: Path, expected: re.Pattern[str]) -> list[str]:
+    """The unexpected warnings and errors of a log, each with the lines that go on with it."""
     found: list[str] = []
     within = False
     for line in log.read_text(errors="replace").splitlines():
-        within = any(alarm in line for alarm in ALARMS) or (within and not DATED.match(line))
+        alarm = any(alarm in line for alarm in ALARMS) and not expected.search(line)
+        within = alarm or (within and not DATED.match(line))
         found += [line] * within
     return found

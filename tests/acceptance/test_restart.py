@@ -45,7 +45,7 @@ def test_a_dead_mount_fails_loudly_and_is_mounted_over(root: Person) -> None:
     root.mount()
     (root.images / "empty").mkdir()
     root.kill_daemon()
-    with pytest.raises(OSError, match="not connected|connection abort"):
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
         os.listdir(root.cloud)
     root.mount()
     assert os.listdir(root.images) == ["empty"]

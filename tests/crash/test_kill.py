@@ -17,7 +17,12 @@ from tests.acceptance.manifest import assert_equal
 from tests.acceptance.person import Person, wait_until
 from tests.crash.journal import Journal
 
-pytestmark = [pytest.mark.mount, pytest.mark.root]
+pytestmark = [
+    pytest.mark.mount,
+    pytest.mark.root,
+    # What a killed writer had stored already is taken into the index.
+    pytest.mark.expected_log("bytes from offset [0-9]+ on are indexed"),
+]
 
 ROUNDS = 20
 LONGEST = 0.6

@@ -99,7 +99,7 @@ class Imagefs:
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 command = (folder / "cmdline").read_bytes()
-                if wanted in command and b"imagefs" in command:
+                if wanted in command and b"imagefs.daemon" in command:
                     return int(folder.name)
         raise RuntimeError(f"No daemon serves {self.mountpoint}")
 
