@@ -28,6 +28,8 @@ def main() -> int:
     settings = msgspec.json.decode(sys.argv[1], type=MountSettings)
     report = _Reporter(int(sys.argv[2]))
     faulthandler.enable()
+    # The directory it was started from must be free to go.
+    os.chdir("/")
 
     def ready() -> None:
         report.send(Report())
@@ -35,7 +37,7 @@ def main() -> int:
     try:
         serve(settings, ready, lambda: _log_to_file(settings))
     except ImagefsError as error:
-        log.error("%s", error)
+        log.info("Not mounted, or not any more: %s", error)
         report.send(Report(type(error).__name__, str(error)))
         return error.exit_code
     except Exception as error:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -25,30 +23,31 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def launch(settings: MountSettings, environment: Mapping[str, str]) -> None:
     """Start a daemon; returns once it has mounted, raises what kept it from that."""
-    reading, writing = os.pipe()
-    try:
-        # -P: what lies in the working directory must not be imported.
-        command = [sys.executable, "-P", "-m", "imagefs.daemon"]
-        options: dict[str, Any] = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-            "start_new_session": True,
-            "pass_fds": (writing,),
-            "cwd": "/",
-            "env": dict(environment),
-        }
-        arguments = [msgspec.json.encode(settings).decode(), str(writing)]
-        child = subprocess.Popen([*command, *arguments], **options)
-    finally:
-        os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        text = pipe.read()
-    if not text:
-        code = child.wait()
+    process, pipe = _spawn(settings, environment)
+    with os.fdopen(pipe, "rb") as reading:
+        text = reading.read()
+    report = msgspec.json.decode(text, type=Report) if text else None
+    if report is None:
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         log = log_path(settings.store_path, settings.account)
         raise MountError(f"The daemon ended at its start (exit code {code}); see {log}")
-    report = msgspec.json.decode(text, type=Report)
     if report.error is not None:
-        child.wait()
+        os.waitpid(process, 0)
         raise raised(Failed(report.error, report.message))
+
+
+def _spawn(settings: MountSettings, environment: Mapping[str, str]) -> tuple[int, int]:
+    """The process, in a session of its own, and the pipe that its report comes through."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    # -P: what lies in the working directory must not be imported.
+    command = [sys.executable, "-P", "-m", "imagefs.daemon"]
+    command += [msgspec.json.encode(settings).decode(), str(writing)]
+    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    try:
+        process = os.posix_spawn(
+            sys.executable, command, environment, file_actions=nothing, setsid=True
+        )
+    finally:
+        os.close(writing)
+    return process, reading
