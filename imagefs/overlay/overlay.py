@@ -40,6 +40,7 @@ from imagefs.model import (
     Ino,
     ObjectId,
 )
+from imagefs.overlay.check import check
 from imagefs.overlay.commit import Bookkeeping, Commit, remember
 from imagefs.overlay.content import Content
 from imagefs.overlay.inodes import Inode, attributes_of, pack_xattrs, unpack_xattrs
@@ -52,6 +53,8 @@ from imagefs.tree import Tree
 from imagefs.tree.contents import Fetch
 
 _PERMISSIONS: Final = 0o7777
+
+Problems = list[str]
 
 
 class Overlay(Totals):
@@ -339,6 +342,11 @@ class Overlay(Totals):
         """After `writer.finish`, if the overlay is used further: from now on content that is
         in the store is read there, and the next commit does not store it again."""
         remember(self._layer, bookkeeping)
+
+    def check(self, fetch: Fetch) -> Problems:
+        """What is wrong in the files, one sentence each; none when all is well. Blocks, and
+        nothing may be changed meanwhile; `fetch` gets stored objects and blocks."""
+        return check(self._layer, fetch)
 
     @property
     def wants_sync(self) -> bool:

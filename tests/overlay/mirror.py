@@ -121,9 +121,7 @@ class Mirror:
         self.both(
             f"symlink {path!r}",
             lambda: os.symlink(target, self.full(path)),
-            lambda: self.bench.overlay.make(
-                *place, stat.S_IFLNK | 0o777, *who, target=target
-            ),
+            lambda: self.bench.overlay.make(*place, stat.S_IFLNK | 0o777, *who, target=target),
         )
 
     def do_write(self) -> None:
