@@ -66,10 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     try:
-        command.main(args=arguments, prog_name="imagefs", standalone_mode=False)
+        result = command.main(args=arguments, prog_name="imagefs", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("Interrupted")
         return _INTERRUPTED
@@ -94,7 +92,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _trace(arguments)
         _say(f"{type(error).__name__}: {error} (this is a bug; --debug says more)")
         return EXIT_FAILED
-    return 0
+    # click answers with the code that a command asked it to exit with.
+    return result if isinstance(result, int) else 0
 
 
 def _hint(error: click.ClickException) -> str:

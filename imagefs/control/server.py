@@ -66,6 +66,8 @@ class ControlServer:
                     await stream.send_all(messages.encode(await self._answer(stream, body)))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 log.debug("A command went away before its answer")
+            except ImagefsError as error:
+                log.info("A command was not understood: %s", error)
 
     async def _answer(self, stream: trio.SocketStream, body: bytes) -> Answer:
         self.requests += 1
