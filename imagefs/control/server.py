@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from imagefs.control import messages
-from imagefs.control.messages import Answer, AnyRequest, Done, Status
+from imagefs.control.messages import AnyRequest, Done, Status
 from imagefs.control.verbs import perform
 from imagefs.errors import AccessDenied, ImagefsError
 from imagefs.vfs import Lifecycle
@@ -63,25 +63,25 @@ class ControlServer:
         async with stream:
             try:
                 while (body := await _receive(stream)) is not None:
-                    await stream.send_all(messages.encode(await self._answer(stream, body)))
+                    await stream.send_all(await self._answer(stream, body))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 log.debug("A command went away before its answer")
             except ImagefsError as error:
                 log.info("A command was not understood: %s", error)
 
-    async def _answer(self, stream: trio.SocketStream, body: bytes) -> Answer:
+    async def _answer(self, stream: trio.SocketStream, body: bytes) -> bytes:
         self.requests += 1
         try:
             _check_peer(stream)
             request = messages.decode_request(body)
-            return Done(await self._carry_out(request))
+            return messages.encode(Done(await self._carry_out(request)))
         except ImagefsError as error:
-            return messages.failed(error)
+            return messages.encode(messages.failed(error))
         except Exception as error:
             self.failures += 1
             log.exception("A command failed unexpectedly")
             told = f"The daemon failed unexpectedly ({type(error).__name__}: {error}): see its log"
-            return messages.failed(ImagefsError(told))
+            return messages.encode(messages.failed(ImagefsError(told)))
 
     async def _carry_out(self, request: AnyRequest) -> Any:
         if isinstance(request, Status):

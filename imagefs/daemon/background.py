@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import trio
 
-from imagefs.errors import ImagefsError
+from imagefs.errors import Busy, ImagefsError
 from imagefs.fuse.operations import FuseOperations
 from imagefs.fuse.steps import Steps
 from imagefs.vfs import Vfs
@@ -33,6 +33,10 @@ async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
         for step in vfs.tick():
             try:
                 await steps.run(step)
+            except Busy as error:
+                log.info("Work in the background waits: %s", error)
             except ImagefsError as error:
                 log.warning("Work in the background failed, to be tried again: %s", error)
+            except Exception as error:  # noqa: BLE001 - logged and counted there
+                operations.unexpected("in the background", error)
         await trio.sleep(_PAUSE)

@@ -13,6 +13,7 @@ import faulthandler
 import logging
 import os
 import pwd
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5.0
 """How long a stop waits for the kernel to hear of what is queued for it."""
+
+_JOIN_SECONDS = 2.0
+"""How long it waits, after that, for the thread that tells the kernel."""
 
 _SWITCH_SECONDS = 0.0005
 """How long a worker thread that runs Python may keep the loop waiting for the GIL. At Python's
@@ -63,7 +67,14 @@ def serve(settings: MountSettings, ready: Callable[[], None], open_log: Callable
         mountpoint.prepare(place)
         with assembly.vfs(store, settings.account, options) as vfs:
             sys.setswitchinterval(_SWITCH_SECONDS)
+            _allow_many_files()
             trio.run(_Daemon(settings, options, vfs).run, ready)
+
+
+def _allow_many_files() -> None:
+    """Every instance in use keeps files open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def mount_options(settings: MountSettings) -> MountOptions:
@@ -129,9 +140,17 @@ class _Daemon:
         self._invalidations.start()
         try:
             await self._serve(listening, signals, ready)
-        finally:
-            self._invalidations.stop()
-            self._session.close()
+        except BaseException:
+            # What looks like an empty directory must not take the place of somebody's data.
+            self._end_session(unmount=False)
+            raise
+        self._end_session(unmount=True)
+
+    def _end_session(self, *, unmount: bool) -> None:
+        if not self._invalidations.stop(_JOIN_SECONDS):
+            self._session.abort()
+            self._invalidations.stop(_JOIN_SECONDS)
+        self._session.close(unmount=unmount)
 
     async def _serve(
         self, listening: socket, signals: AsyncIterator[int], ready: Callable[[], None]
@@ -151,7 +170,7 @@ class _Daemon:
 
     async def _welcome(self, ready: Callable[[], None]) -> None:
         """Say that the mount works, once it has answered its first request."""
-        await self._session.raise_read_ahead()
+        await self._session.look_at_itself()
         log.info("Mounted account %s at %s", self._settings.account, self._settings.mountpoint)
         ready()
 

@@ -55,12 +55,14 @@ class Invalidations:
         self._queue.put(done)
         await trio.to_thread.run_sync(done.wait, abandon_on_cancel=True)
 
-    def stop(self) -> None:
-        """End the thread; may block until the kernel is done with the present name."""
+    def stop(self, seconds: float) -> bool:
+        """End the thread; false if it does not end in that time, because the kernel waits."""
         self._stopped.set()
         self._queue.put(None)
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+            return not self._thread.is_alive()
+        return True
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -113,9 +113,13 @@ class FuseOperations(pyfuse3.Operations):
             elif error.errno in _ALARMING:
                 log.error("%s: %s", operation, error)
             return FUSEError(error.errno)
+        self.unexpected(operation, error)
+        return FUSEError(errno.EIO)
+
+    def unexpected(self, operation: str, error: Exception) -> None:
+        """Log and count a bug."""
         self.failures += 1
         log.error("Operation %s failed unexpectedly", operation, exc_info=error)
-        return FUSEError(errno.EIO)
 
     # -- names and attributes -----------------------------------------------------------
 

@@ -34,7 +34,7 @@ IDLE_TASKS = 4
 """Tasks that pyfuse3 keeps waiting for requests; more come and go with the load."""
 
 READ_AHEAD_KB = 1024
-"""The kernel's own 128 KiB cost a round trip each."""
+"""The kernel's own 128 KiB cost a round trip each: 1.5 GB/s instead of 2.2. More wins nothing."""
 
 
 class Session:
@@ -52,6 +52,7 @@ class Session:
         `trusted`, set-user-id programs and devices have their effect."""
         self._operations = operations
         self._mountpoint = mountpoint
+        self._device = 0
         self._options = {f"fsname={TYPE}", f"subtype={TYPE}"}
         if enforced:
             self._options |= _ENFORCED
@@ -77,19 +78,33 @@ class Session:
         """Make `serve` return soon."""
         pyfuse3.terminate()
 
-    def close(self) -> None:
-        """Unmount, if nobody else did. Nothing of the session may be used any more."""
-        pyfuse3.close()
+    def close(self, *, unmount: bool = True) -> None:
+        """Unmount, if nobody else did. Nothing of the session may be used any more.
+
+        Without `unmount` the mount stays and fails loudly: for a daemon that breaks down.
+        """
+        pyfuse3.close(unmount=unmount)
         poll.uninstall()
 
-    async def raise_read_ahead(self) -> None:
-        """Let the kernel read more at a time, where this process may say so."""
+    async def look_at_itself(self) -> None:
+        """Make the mount's first request: learn its device, let the kernel read more at a time."""
         # stat() asks this very file system, so the loop must not wait for it.
-        await trio.to_thread.run_sync(_raise_read_ahead, self._mountpoint)
+        status = await trio.to_thread.run_sync(self._mountpoint.stat)
+        self._device = status.st_dev
+        _raise_read_ahead(status.st_dev)
+
+    def abort(self) -> None:
+        """Make the kernel give up on all requests, for when it waits for an answer for ever."""
+        log.warning("Requests at %s can't be answered any more", self._mountpoint)
+        control = Path(f"/sys/fs/fuse/connections/{os.minor(self._device)}/abort")
+        try:
+            control.write_text("1")
+        except OSError as error:
+            log.warning("Aborting the mount at %s failed: %s", self._mountpoint, error)
 
 
-def _raise_read_ahead(mountpoint: Path) -> None:
-    device = mountpoint.stat().st_dev
+def _raise_read_ahead(device: int) -> None:
+    """Where this process may."""
     setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     try:
         setting.write_text(str(READ_AHEAD_KB))
