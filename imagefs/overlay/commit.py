@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from imagefs.format.directory import Entry
 from imagefs.format.manifest import Manifest, encode_manifest
-from imagefs.model import CHUNK_SIZE, ROOT_INO, Ino, ObjectId
+from imagefs.model import ROOT_INO, Ino, ObjectId
+from imagefs.overlay.bookkeeping import Bookkeeping
 from imagefs.overlay.fresh import Fresh
 from imagefs.overlay.inodes import Inode, inode_of, unpack_xattrs
 from imagefs.overlay.layer import Layer
@@ -45,21 +46,9 @@ _GET = "SELECT * FROM inode WHERE ino = ?"
 _LIST = """
     SELECT d.name, d.ino, i.* FROM dentry d LEFT JOIN inode i ON i.ino = d.ino
     WHERE d.parent = ? AND d.name > ? ORDER BY d.name LIMIT ?"""
-_REMEMBER = """
-    UPDATE inode SET ref = ?, ref_size = size, ref_count = ?, keep = size, place = 0,
-    capacity = 0, allocated = ? WHERE ino = ?"""
-_FORGET_EXTENTS = "DELETE FROM extent WHERE ino = ?"
 
 Child = tuple[bytes, Inode | None]
 """A name and what it stands for, None when it is gone."""
-
-
-class Bookkeeping(NamedTuple):
-    """What `remember` needs to know of a commit: the files whose content is in the store
-    now, and the number of changes made before."""
-
-    changes: int
-    files: list[tuple[Inode, Stored]]
 
 
 class _Unit(NamedTuple):
@@ -94,12 +83,11 @@ class Commit:
         """These two are of the one directory that is not complete yet."""
         self._summaries: dict[int, DirectorySummary] = {}
         self._linked: dict[int, Stored] = {}
-        self._files: list[tuple[Inode, Stored]] = []
+        self._bookkeeping = Bookkeeping(layer.changes)
 
     def run(self) -> tuple[ObjectId, Bookkeeping]:
         """Put all objects of the tree; returns its manifest id. Blocks. The caller finishes
         the writer before it lets anybody know."""
-        changes = self._layer.changes
         self._find_touched()
         with ThreadPoolExecutor(_THREADS, "commit") as pool:
             sealer = Sealer(
@@ -109,7 +97,7 @@ class Commit:
                 self._store_batch(sealer, batch)
         root = self._entry(b"", self._inode(ROOT_INO), {})
         manifest = encode_manifest(Manifest(root, self._link_table()))
-        return self._put(manifest), Bookkeeping(changes, self._files)
+        return self._put(manifest), self._bookkeeping
 
     def _link_table(self) -> bytes | None:
         if not self._layer.space.relinked:
@@ -231,7 +219,7 @@ class Commit:
             if inode.nlink > 1:
                 self._linked[ino] = stored
             if stored.changed:
-                self._files.append((inode, stored))
+                self._bookkeeping.add(inode, stored)
         for unit in batch:
             self._store_unit(unit, contents)
 
@@ -278,29 +266,3 @@ class Commit:
         return Entry(
             name, inode.mode, inode.uid, inode.gid, inode.mtime, size, count, ref, links, xattrs
         )
-
-
-def remember(layer: Layer, bookkeeping: Bookkeeping) -> None:
-    """Let go of content that a commit has stored; on the loop's thread, once the store's
-    writer has finished. Does nothing when anything was changed since: the content is then
-    stored again by the next commit."""
-    if layer.changes != bookkeeping.changes or not bookkeeping.files:
-        return
-    files = bookkeeping.files
-    database = layer.begin()
-    large = [inode for inode, _ in files if inode.size > CHUNK_SIZE]
-    ranges = [(inode.place, inode.capacity) for inode, _ in files if inode.capacity]
-    for inode in large:
-        ranges += layer.extents.ranges(inode.ino, 1)
-    with database.transaction():
-        database.run_many(
-            _REMEMBER,
-            [
-                (stored.ref, stored.allocated, stored.allocated, inode.ino)
-                for inode, stored in files
-            ],
-        )
-        database.run_many(_FORGET_EXTENTS, [(inode.ino,) for inode in large])
-    layer.forget()
-    for place, capacity in ranges:
-        layer.heap.release(place, capacity)

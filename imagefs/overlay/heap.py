@@ -47,6 +47,7 @@ class Heap:
         self._fd = disk.open(path, os.O_RDWR | os.O_CREAT)
         self._released: list[Range] = []
         self._warmed: set[Range] = set()
+        self._unsynced = True
 
     def __repr__(self) -> str:
         return f"<Heap {self.path}, {len(self._released)} ranges to punch>"
@@ -57,6 +58,7 @@ class Heap:
 
     def write(self, place: int, data: bytes | bytearray | memoryview) -> None:
         """Write at an address."""
+        self._unsynced = True
         self._disk.pwrite(self._fd, data, place)
 
     def read_now(self, place: int, length: int) -> bytes:
@@ -94,7 +96,18 @@ class Heap:
 
     def sync(self) -> None:
         """Everything written is durable; blocks, any thread."""
-        self._disk.fdatasync(self._fd)
+        if self._unsynced:
+            # Before, so that what is written meanwhile counts for the next time.
+            self._unsynced = False
+            try:
+                self._disk.fdatasync(self._fd)
+            except BaseException:
+                self._unsynced = True
+                raise
+
+    def all_stored(self) -> None:
+        """Nothing in the heap has to become durable any more."""
+        self._unsynced = False
 
     def release(self, place: int, length: int) -> None:
         """No row names this range any more."""

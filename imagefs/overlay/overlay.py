@@ -40,8 +40,9 @@ from imagefs.model import (
     Ino,
     ObjectId,
 )
+from imagefs.overlay.bookkeeping import Bookkeeping, remember
 from imagefs.overlay.check import check
-from imagefs.overlay.commit import Bookkeeping, Commit, remember
+from imagefs.overlay.commit import Commit
 from imagefs.overlay.content import Content
 from imagefs.overlay.inodes import Inode, attributes_of, pack_xattrs, unpack_xattrs
 from imagefs.overlay.layer import Layer
@@ -335,7 +336,7 @@ class Overlay(Totals):
         caller has called `writer.finish`.
         """
         if self._layer.database() is None:
-            return self._layer.base.manifest_id, Bookkeeping(self._layer.changes, [])
+            return self._layer.base.manifest_id, Bookkeeping(self._layer.changes)
         return Commit(self._layer, writer, fetch).run()
 
     def committed(self, bookkeeping: Bookkeeping) -> None:
