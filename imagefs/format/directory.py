@@ -40,6 +40,9 @@ MAX_INODES: Final = 2**31
 RESERVED_XATTR: Final = b"user.imagefs."
 """Attributes the file system answers itself; they are never stored."""
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the value they should be."""
+
 _BOUNDARY_MASK: Final = (1 << RANK_BITS) - 1
 _REGULAR: Final = stat.S_IFREG >> 12
 _DIRECTORY: Final = stat.S_IFDIR >> 12
@@ -204,7 +207,7 @@ def decode_page(data: bytes) -> Leaf | Index:
     gives for a page that may exist."""
     try:
         page = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"Directory page cannot be decoded: {error}") from error
     if _encoder.encode(page) != data:
         raise Corrupt("Directory page is not in canonical form")

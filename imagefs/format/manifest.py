@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from imagefs.errors import Corrupt
-from imagefs.format.directory import Entry, boundary_rank, check_entry, valid_name
+from imagefs.format.directory import UNDECODABLE, Entry, boundary_rank, check_entry, valid_name
 from imagefs.model import OBJECT_ID_SIZE, ObjectId
 
 MAGIC: Final = "imagefs tree"
@@ -61,7 +61,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """The manifest that these bytes are; raises Corrupt for anything else."""
     try:
         outer = _manifest_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"Manifest cannot be decoded: {error}") from error
     if outer.version != VERSION:
         raise Corrupt(f"Manifest has format version {outer.version}, known is {VERSION}")
@@ -125,7 +125,7 @@ def decode_link_index(data: bytes) -> list[ObjectId]:
     """The page ids of a link table; raises Corrupt."""
     try:
         pages = _ids_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"Link table cannot be decoded: {error}") from error
     if not pages or any(len(page) != OBJECT_ID_SIZE for page in pages):
         raise Corrupt("Link table does not list its pages")
@@ -139,7 +139,7 @@ def decode_link_page(data: bytes, before: bytes | None) -> list[LinkGroup]:
     before, None for the first page. Raises Corrupt, also where pages do not fit."""
     try:
         groups = _groups_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"Page of the link table cannot be decoded: {error}") from error
     if not groups or _encoder.encode(groups) != data:
         raise Corrupt("Page of the link table is not in canonical form")

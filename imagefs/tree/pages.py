@@ -102,6 +102,9 @@ class Pages:
     def __repr__(self) -> str:
         return f"<Pages {self._cache}>"
 
+    def __len__(self) -> int:
+        return len(self._cache)
+
     def root(self, directory: Entry) -> Leaf | Index:
         """The root page of a directory."""
         ref = directory.ref

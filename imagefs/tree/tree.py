@@ -28,7 +28,9 @@ from imagefs.tree.recent import Recent
 DIRECTORY_SIZE: Final = 4096
 """What stat says of every directory, as on most file systems of the host."""
 
-KNOWN_INODES: Final = 32768
+KNOWN_INODES: Final = 8192
+"""Entries remembered by number; others are found again from the directories above them."""
+
 BLOCK_SIZE: Final = 512
 
 Rows = list[tuple[Ino, Entry]]
@@ -39,13 +41,17 @@ Place = tuple[Entry, Ino]
 
 
 class Tree:
-    """Reads one image. Belongs to one thread at a time."""
+    """Reads one image. Belongs to one thread at a time.
 
-    def __init__(self, fetch: Fetch, manifest_id: ObjectId) -> None:
+    Trees of one thread may share `pages`, so that what is common to them is kept once and
+    the memory of all is bounded.
+    """
+
+    def __init__(self, fetch: Fetch, manifest_id: ObjectId, pages: Pages | None = None) -> None:
         self.manifest_id = manifest_id
         self.fetch = fetch
+        self.pages = Pages(fetch) if pages is None else pages
         self._manifest: Manifest | None = None
-        self.pages = Pages(fetch)
         self._known: Recent[Ino, Place] = Recent(KNOWN_INODES)
         self._links: LinkMap | None = None
         self._last_directory = ROOT_INO

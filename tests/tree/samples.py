@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from imagefs.errors import NotReady
+from imagefs.errors import Corrupt, NotReady
 from imagefs.format.directory import Entry
 from imagefs.format.manifest import path_order
 from imagefs.format.record import object_id
@@ -34,6 +34,8 @@ class Memory:
 
     def fetch(self, oid: ObjectId) -> bytes:
         self.reads += 1
+        if oid not in self.objects:
+            raise Corrupt(f"Object {oid.hex()} is missing")
         return self.objects[oid]
 
     def unready_fetch(self) -> Callable[[ObjectId], bytes]:
