@@ -1,6 +1,7 @@
 """The benchmark as a program: which rows, how often, on which tree, told how."""
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,9 @@ def rootfs_for(given: argparse.Namespace, scratch: Path) -> Path:
 
 def main() -> None:
     given = arguments()
-    console, progress = Console(), Console(stderr=True)
+    progress = Console(stderr=True)
+    # A table that is cut to the width of a pipe helps nobody.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     scratch = Path(tempfile.mkdtemp(prefix="imagefs-bench-", dir=given.scratch))
     try:
         bench = Bench(scratch, rootfs_for(given, scratch), given.repeats, given.entries)

@@ -14,6 +14,8 @@ LARGE = Figure(11, "the same of a very large image", "ms")
 START = Figure(11, "start of the command alone", "ms")
 SYSTEM_NET = Figure(11, "commit without the command's start: system", "ms", (Target(50.0),))
 LARGE_NET = Figure(11, "commit without the command's start: very large", "ms")
+GROWTH = Figure(11, "very large as a multiple of system", "x", (Target(1.5),))
+FIGURES = (SYSTEM, LARGE, START, SYSTEM_NET, LARGE_NET, GROWTH)
 
 
 def measure(bench: Bench) -> None:
@@ -31,9 +33,10 @@ def measure(bench: Bench) -> None:
                 START.name: start,
                 SYSTEM_NET.name: system - start,
                 LARGE_NET.name: large - start,
+                GROWTH.name: (large - start) / (system - start),
             }
 
-        bench.compare((SYSTEM, LARGE, START, SYSTEM_NET, LARGE_NET), {IMAGEFS: attempt})
+        bench.compare(FIGURES, {IMAGEFS: attempt})
 
 
 def commit(side: Imagefs, image: str, number: int) -> float:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,11 @@ def show(report: Report, facts: dict[str, str], console: Console) -> None:
     """Prints the facts of the machine, a table of medians and ratios, and who was not there."""
     for name, fact in facts.items():
         console.print(f"{name + ':':<12} {fact}", highlight=False)
-    table = Table("#", "work", "contender", "median", "all", "imagefs is", "target", "reached")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("work, contender", no_wrap=True)
+    for heading in ("median", "least", "most", "imagefs is", "target", "reached"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for outcome in report.outcomes:
         add_rows(table, outcome)
         table.add_section()
@@ -27,21 +32,20 @@ def show(report: Report, facts: dict[str, str], console: Console) -> None:
 
 def add_rows(table: Table, outcome: Outcome) -> None:
     figure = outcome.figure
-    number, work = str(figure.row), f"{figure.name} [{figure.unit}]".replace("[", r"\[")
+    table.add_row(str(figure.row), f"[bold]{figure.name}[/], {figure.unit}")
     for contender, values in outcome.values.items():
         target = target_for(outcome, contender)
         ratio = outcome.ratio(contender) if contender != IMAGEFS else None
         table.add_row(
-            number,
-            work,
-            contender,
+            "",
+            f"  {contender}",
             number_text(outcome.median(contender) or 0.0),
-            " ".join(map(number_text, values)),
+            number_text(min(values)),
+            number_text(max(values)),
             f"x {ratio:.2f}" if ratio is not None else "",
             target_text(outcome, target),
             REACHED[outcome.reached(target)] if target else "",
         )
-        number = work = ""
 
 
 def target_for(outcome: Outcome, contender: str) -> Target | None:
