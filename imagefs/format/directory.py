@@ -24,7 +24,7 @@ from typing import Annotated, Final
 import msgspec
 import xxhash
 
-from imagefs.errors import Corrupt
+from imagefs.errors import Corrupt, InvalidArgument
 from imagefs.model import MAX_FILE_SIZE, MAX_NAME, MAX_SYMLINK, MAX_XATTR_VALUE, OBJECT_ID_SIZE
 
 PAGE_LIMIT: Final = 128
@@ -50,9 +50,11 @@ _SYMLINK: Final = stat.S_IFLNK >> 12
 _DEVICES: Final = {stat.S_IFCHR >> 12, stat.S_IFBLK >> 12}
 _PLAIN: Final = {stat.S_IFIFO >> 12, stat.S_IFSOCK >> 12}
 
+_MAX_ID: Final = 2**32 - 1
+
 _Mode = Annotated[int, msgspec.Meta(ge=0, le=0o177777)]
-_Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-_Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Id = Annotated[int, msgspec.Meta(ge=0, le=_MAX_ID)]
+_Time = Annotated[int, msgspec.Meta(ge=-MAX_FILE_SIZE - 1, le=MAX_FILE_SIZE)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INODES)]
 
@@ -243,6 +245,23 @@ def check_entry(entry: Entry) -> None:
         raise Corrupt(f"Directory entry {entry.name!r} contradicts itself")
     if entry.xattrs is not None:
         _check_xattrs(entry.name, entry.xattrs)
+
+
+def validate_entry(entry: Entry) -> None:
+    """Raise InvalidArgument for an entry that could be written but not be read again."""
+    in_range = (
+        0 <= entry.uid <= _MAX_ID
+        and 0 <= entry.gid <= _MAX_ID
+        and -MAX_FILE_SIZE - 1 <= entry.mtime <= MAX_FILE_SIZE
+        and 0 <= entry.size <= MAX_FILE_SIZE
+        and 0 <= entry.count <= MAX_FILE_SIZE
+    )
+    if not in_range:
+        raise InvalidArgument(f"A value of directory entry {entry!r} is out of range")
+    try:
+        check_entry(entry)
+    except Corrupt as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def _regular_fits(entry: Entry) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from imagefs.errors import InvalidName
+from imagefs.errors import InvalidName, NotSupported
 from imagefs.format.directory import (
+    MAX_INODES,
     PAGE_LIMIT,
     Claim,
     Entry,
@@ -24,6 +25,7 @@ from imagefs.format.directory import (
     encode_index,
     encode_leaf,
     valid_name,
+    validate_entry,
 )
 from imagefs.model import ObjectId
 from imagefs.tree.pages import Fetch, check_root, load_child, load_page
@@ -83,10 +85,12 @@ class DirectoryBuilder:
         self._unread: PageRef | None = None
 
     def add(self, entry: Entry) -> None:
-        """Append an entry; raises InvalidName when its name cannot come next."""
+        """Append an entry; raises InvalidName when its name cannot come next and
+        InvalidArgument when its values cannot be stored."""
         name = entry.name
         if not valid_name(name) or (self._last is not None and name <= self._last):
             raise InvalidName(f"Directory entry {name[:64]!r} cannot follow {self._last!r}")
+        validate_entry(entry)
         self._last = name
         if self._split:
             self._place(entry)
@@ -241,4 +245,6 @@ def _page_ref(page: Leaf | Index, ref: ObjectId) -> PageRef:
 
 
 def _summary(ref: ObjectId, claim: Claim) -> DirectorySummary:
+    if claim.total >= MAX_INODES:
+        raise NotSupported(f"A tree of {claim.total} entries: at most {MAX_INODES} are possible")
     return DirectorySummary(ref, claim.size, claim.total, claim.links)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagefs.errors import Corrupt, InvalidName
+from imagefs.errors import Corrupt, InvalidArgument, InvalidName, NotSupported
 from imagefs.format.directory import (
+    MAX_INODES,
     PAGE_LIMIT,
     Entry,
     Index,
@@ -157,6 +159,33 @@ def test_names_that_cannot_come_next(names: list[bytes]) -> None:
         builder.add(a_file(name))
     with pytest.raises(InvalidName):
         builder.add(a_file(names[-1]))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mtime": 2**63},
+        {"mtime": -(2**63) - 1},
+        {"uid": 2**32},
+        {"gid": -1},
+        {"size": 2**63},
+        {"size": 5, "count": 5},
+        {"mode": 0o644},
+        {"mode": 0o120777, "ref": b""},
+    ],
+    ids=str,
+)
+def test_entries_that_could_not_be_read_again_are_not_written(fields: dict[str, Any]) -> None:
+    entry = msgspec.structs.replace(a_file(b"f"), **fields)
+    with pytest.raises(InvalidArgument):
+        write_directory(Memory().put, [entry])
+
+
+def test_more_inodes_than_a_tree_can_have() -> None:
+    memory = Memory()
+    half = msgspec.structs.replace(a_directory(memory, b"a", 1), count=MAX_INODES // 2)
+    with pytest.raises(NotSupported, match="at most"):
+        write_directory(memory.put, [half, msgspec.structs.replace(half, name=b"b")])
 
 
 def test_pages_stay_small() -> None:
