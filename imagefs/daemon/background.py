@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import trio
@@ -24,19 +25,31 @@ _PAUSE = 1.0
 
 
 async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
-    """Do what becomes due, until cancelled."""
+    """Do what becomes due, until cancelled. Bugs are counted and do not end the mount."""
     while True:
-        due = vfs.next_due()
-        seconds = float("inf") if due is None else max(0.0, (due - time.time_ns()) / _SECOND)
-        with trio.move_on_after(seconds):
-            await operations.next_change()
-        for step in vfs.tick():
-            try:
-                await steps.run(step)
-            except Busy as error:
-                log.info("Work in the background waits: %s", error)
-            except ImagefsError as error:
-                log.warning("Work in the background failed, to be tried again: %s", error)
-            except Exception as error:  # noqa: BLE001 - logged and counted there
-                operations.unexpected("in the background", error)
+        try:
+            await _wait_until_due(vfs, operations)
+            for step in vfs.tick():
+                await _do(step, operations, steps)
+        except Exception as error:  # noqa: BLE001 - logged and counted there
+            operations.unexpected("in the background", error)
         await trio.sleep(_PAUSE)
+
+
+async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
+    """Return when something is due, or something has changed."""
+    due = vfs.next_due()
+    seconds = float("inf") if due is None else max(0.0, (due - time.time_ns()) / _SECOND)
+    with trio.move_on_after(seconds):
+        await operations.next_change()
+
+
+async def _do(step: Callable[[], object], operations: FuseOperations, steps: Steps) -> None:
+    try:
+        await steps.run(step)
+    except Busy as error:
+        log.info("Work in the background waits: %s", error)
+    except ImagefsError as error:
+        log.warning("Work in the background failed, to be tried again: %s", error)
+    except Exception as error:  # noqa: BLE001 - logged and counted there
+        operations.unexpected("in the background", error)

@@ -21,7 +21,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields, StatvfsData
 
-from imagefs.errors import ImagefsError, NotReady
+from imagefs.errors import ImagefsError, NoAttribute, NotReady, NotSupported
 from imagefs.fuse.steps import Steps
 from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId
 from imagefs.vfs import Caller, Entry, FileHandle, Vfs
@@ -286,7 +286,13 @@ class FuseOperations(pyfuse3.Operations):
     def getxattr(self, node: int, name: bytes, ctx: RequestContext) -> bytes:
         if node == pyfuse3.ROOT_INODE and name == PROCESS_ATTRIBUTE:
             return str(os.getpid()).encode()
-        return self._vfs.getxattr(NodeId(node), name)
+        try:
+            return self._vfs.getxattr(NodeId(node), name)
+        except NoAttribute:
+            if name == _SELINUX:
+                # `ls -l` asks for it at every file, unless one says that there are none.
+                raise NotSupported("No SELinux labels here") from None
+            raise
 
     @_handler
     def listxattr(self, node: int, ctx: RequestContext) -> Sequence[bytes]:
@@ -301,6 +307,7 @@ class FuseOperations(pyfuse3.Operations):
         self._vfs.removexattr(NodeId(node), name)
 
 
+_SELINUX = b"security.selinux"
 _SELF_AND_PARENT = (b".", b"..")
 
 _TELLING = frozenset({errno.EINVAL, errno.EPERM, errno.EBUSY})

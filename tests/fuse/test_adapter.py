@@ -136,6 +136,16 @@ async def test_errors_arrive_as_their_errno(mount: Mounted, error: Exception, co
     assert caught.value.errno == code
 
 
+async def test_what_nobody_needs_is_not_asked_for_again(mount: Mounted) -> None:
+    def work(name: str) -> int:
+        with pytest.raises(OSError, match=str(mount.path)) as caught:
+            os.getxattr(mount.path, name)
+        return caught.value.errno
+
+    assert await mount.use(work, "user.other") == errno.ENODATA
+    assert await mount.use(work, "security.selinux") == errno.EOPNOTSUPP
+
+
 async def test_a_bug_is_logged_counted_and_answered(
     mount: Mounted, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 from imagefs.disk import Space
-from imagefs.errors import ImagefsError, NotFound
+from imagefs.errors import NoAttribute, NotFound
 from imagefs.model import AttributeChange, Attributes, Ino
 from imagefs.vfs.node import Entry
 
@@ -139,11 +138,7 @@ class TinyFilesystem:
         return Space(4096, 1000, 500, 400, 100, 50)
 
     def getxattr(self, node: int, name: bytes) -> bytes:
-        raise NoAttributeHere(f"No {name!r}")
+        raise NoAttribute(f"No {name!r}")
 
     def listxattr(self, node: int) -> list[bytes]:
         return []
-
-
-class NoAttributeHere(ImagefsError):
-    errno = errno.ENODATA
