@@ -27,7 +27,8 @@ from imagefs.tree import Tree
 
 _SECTOR = 512
 _PAGE = 4096
-_CACHED = 8192
+_CACHED = 1024
+"""Few, because every instance in use has a cache; the kernel has the large one."""
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """Extended attributes, sorted by name."""

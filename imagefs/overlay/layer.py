@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from imagefs.disk import Disk
@@ -49,6 +50,7 @@ class Layer:
         self._heap: Heap | None = None
         self._space: Space | None = None
         self._changing = False
+        self._recovering = False
         self._sync_lock = threading.Lock()
         self._open_lock = threading.RLock()
         self._descriptors: list[int] = []
@@ -101,19 +103,22 @@ class Layer:
         return self._space
 
     def _create(self) -> None:
-        missing = [self.directory]
-        while not missing[-1].parent.is_dir():
-            missing.append(missing[-1].parent)
-        if self.directory.is_dir():
-            missing = []
+        """Make the files. What fails in between is made again by the next attempt."""
+        missing = []
+        directory = self.directory
+        while not directory.is_dir():
+            missing.append(directory)
+            directory = directory.parent
         for directory in reversed(missing):
             self.disk.mkdir(directory)
+            self._unpublished.append(directory.parent)
         # What an attempt without success left; a heap must begin as zeros.
         for path in (db.wal_in(self.directory), heap_file.path_in(self.directory)):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                self.disk.unlink(path)
         db.create(self.directory, self.disk)
         self.exists = True
-        self._unpublished = [self.directory, *(directory.parent for directory in missing)]
+        self._unpublished.append(self.directory)
 
     def _open(self) -> None:
         if not self.base.total:  # which may raise NotReady: before anything is open
@@ -128,18 +133,20 @@ class Layer:
                 self._recover()
         except BaseException:
             self._database = database
-            self._let_go()
+            self.let_go()
             raise
 
     def _recover(self) -> None:
         """After a session that was killed: what it left in memory becomes durable, as an
         fsync of this session promises; extents of files that were open without a name go."""
-        self._unpublished = [self.directory, *self.directory.parents[:2]]
-        self.sync()
         assert self._database is not None
         with self._database.transaction():
             for ino in self.extents.orphans():
                 self.extents.remove_orphan(ino)
+        self._unpublished = [self.directory, *self.directory.parents[:2]]
+        self._recovering = True
+        self.sync()
+        self._recovering = False
 
     def forget(self) -> None:
         """Drop every cache: rows were changed or taken back behind them."""
@@ -147,20 +154,14 @@ class Layer:
         self.names.forget()
         self.extents.forget()
 
-    # -- heap addresses -----------------------------------------------------------------
-
-    def take(self, length: int) -> int:
-        """A fresh range of the heap, which reads as zeros; raises NoSpace."""
-        space = self.space
-        if not space.fits(length):
-            self._recycle(length)
-        return space.take(length)
-
-    def _recycle(self, length: int) -> None:
-        """Go on in the largest range that deletions have left; reads every extent."""
-        assert self._database is not None
+    def recycle(self, length: int) -> None:
+        """Take heap addresses from the largest range that deletions have left, so that
+        `length` bytes fit; raises NoSpace. Reads every extent. What was taken and has no row
+        yet would be lost."""
+        database = self.begin()
         self.sync()
-        free = gaps(self._database, LIMIT)
+        orphans = [(inode.place, inode.capacity) for inode in self.inodes.orphans.values()]
+        free = gaps(database, LIMIT, orphans)
         begin, end = max(free, key=lambda gap: gap[1] - gap[0], default=(0, 0))
         if end - begin < length:
             raise NoSpace(f"Overlay {self.directory} is full: commit it or delete files in it")
@@ -176,7 +177,7 @@ class Layer:
         """
         with self._sync_lock:
             heap = self._heap
-            if heap is None:
+            if heap is None or not (self._changing or self._recovering):
                 return
             released = heap.take_released()
             try:
@@ -211,18 +212,23 @@ class Layer:
         try:
             self._end_session()
         finally:
-            self._let_go()
+            self.let_go()
 
     def _end_session(self) -> None:
         if not self._changing and self.space.clean:
             return
         self.sync()
         if not self.space.clean:
-            size = self.heap.size()
-            self.heap.punch(gaps(self.begin(), size))
+            self.heap.punch(gaps(self.begin(), self.heap.size()))
         self.space.finish()
 
-    def _let_go(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether the files are open."""
+        return self._database is not None
+
+    def let_go(self) -> None:
+        """Close the files as they are, whatever is durable of them."""
         with self._sync_lock:
             self.forget()
             if self._heap is not None:
@@ -233,7 +239,7 @@ class Layer:
                 self.disk.close(fd)
             self._descriptors = []
             self._heap = self._database = self._space = None
-            self._changing = False
+            self._changing = self._recovering = False
 
 
 def _is_made(directory: Path) -> bool:

@@ -19,7 +19,8 @@ from imagefs.overlay.recent import RowCache
 from imagefs.tree import Tree
 
 WHITEOUT = 0
-_CACHED = 8192
+_CACHED = 1024
+"""Few, because every instance in use has a cache; the kernel has the large one."""
 
 _FIND = "SELECT ino FROM dentry WHERE parent = ? AND name = ?"
 _PUT = "INSERT OR REPLACE INTO dentry VALUES (?, ?, ?)"

@@ -83,6 +83,16 @@ class Overlay(Totals):
             self._content.discard(Ino(ino))
         self._layer.close()
 
+    def abandon(self) -> None:
+        """Close the files of an overlay that is about to be deleted: nothing in it needs to
+        become durable any more."""
+        self._layer.let_go()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the overlay's files are open."""
+        return self._layer.is_open
+
     @staticmethod
     def delete(directory: Path, disk: Disk) -> None:
         """Remove the files of an overlay that is not open; blocks. None there is fine."""

@@ -1,7 +1,8 @@
 """What has to be done without anybody asking, and when.
 
 Drafts that nobody writes to any more are sealed, changes that nobody synced become durable
-within seconds, overlays that nobody needs are removed. This module only says what is due;
+within seconds, overlays that nobody changed for a while have their files closed, overlays
+that nobody needs are removed. This module only says what is due;
 the daemon runs the steps.
 """
 
@@ -20,6 +21,11 @@ Step = Callable[[], object]
 SECOND = 1_000_000_000
 FLUSH_AFTER = 5 * SECOND
 """How long (ns) a change may wait to be made durable when nobody asks."""
+
+
+REST_AFTER = 30 * SECOND
+"""How long (ns) an overlay's files stay open after a change: a thousand instances would need
+thousands of descriptors. Opening them again costs a millisecond."""
 
 
 class Upkeep:
@@ -54,6 +60,7 @@ class Upkeep:
             return 0
         times = [volume.last_change + self._seal_after for volume in self._unsealed()]
         times += [volume.unsynced_since + FLUSH_AFTER for volume in self._unsynced()]
+        times += [volume.last_use + REST_AFTER for volume in self._resting()]
         return min(times, default=None)
 
     def due(self) -> list[Step]:
@@ -63,7 +70,11 @@ class Upkeep:
         for volume in self._unsynced():
             if volume.unsynced_since + FLUSH_AFTER <= now:
                 volume.unsynced_since = now
-                steps.append(partial(volume.require_synced, volume.changes))
+                steps.append(partial(self._flush, volume, volume.changes))
+        for volume in self._resting():
+            if volume.last_use + REST_AFTER <= now:
+                volume.last_use = now
+                steps.append(volume.overlay.close)
         for volume in self._unsealed():
             if volume.last_change + self._seal_after <= now:
                 volume.last_change = now
@@ -87,6 +98,18 @@ class Upkeep:
         for volume in self._volumes:
             if volume.synced < volume.changes and not volume.superseded:
                 yield volume
+
+    def _resting(self) -> Iterator[Volume]:
+        """Volumes whose files are open for nothing."""
+        for volume in self._volumes:
+            held = volume.files or volume.orphans or volume.committing is not None
+            durable = volume.synced >= volume.changes
+            if volume.overlay.is_open and durable and not held:
+                yield volume
+
+    def _flush(self, volume: Volume, changes: int) -> None:
+        volume.require_synced(changes)
+        self._volumes.release(volume)
 
     def _seal(self, volume: Volume) -> None:
         if not volume.superseded:

@@ -24,6 +24,7 @@ class Volume:
 
     `superseded` volumes are named nowhere any more: what still has them open reads on, and
     nothing changes them. `committing` is the key of the commit that keeps changes waiting.
+    `last_change` decides when time seals a draft, `last_use` when its files are closed.
     `changes` counts changes, `synced` says which of them are durable; `unsynced_since` is
     when the first of the others was made.
     """
@@ -41,6 +42,7 @@ class Volume:
         self.changes = 0
         self.synced = 0
         self.last_change = now
+        self.last_use = now
         self.unsynced_since = now
 
     def __repr__(self) -> str:
@@ -83,7 +85,7 @@ class Volume:
         if self.changes == self.synced:
             self.unsynced_since = now
         self.changes += 1
-        self.last_change = now
+        self.last_change = self.last_use = now
 
     def require_no_writers(self, what: str) -> None:
         """Raise Busy while a file is open for writing."""

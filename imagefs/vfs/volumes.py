@@ -22,6 +22,7 @@ from imagefs.model import ROOT_INO, Ino, ObjectId, TreeNumber
 from imagefs.overlay import Overlay
 from imagefs.store import Store
 from imagefs.tree import Tree, build
+from imagefs.tree.pages import Pages
 from imagefs.vfs.volume import Volume
 
 OVERLAYS = "overlays"
@@ -41,6 +42,8 @@ class Volumes:
         self._directory = store.path / OVERLAYS / account
         self._volumes: dict[TreeNumber, Volume] = {}
         self._trees: WeakValueDictionary[ObjectId, Tree] = WeakValueDictionary()
+        # Shared, because images share directories and memory is bounded once for all.
+        self._pages = Pages(store.get_nowait)
         self._empty: ObjectId | None = None
         self._garbage = self._leftovers(account)
 
@@ -64,9 +67,10 @@ class Volumes:
         """The volume for a row of the catalog."""
         volume = self._volumes.get(row.number)
         if volume is None:
-            directory = self._directory / str(row.number)
             tree = self.tree(row.manifest)
-            overlay = Overlay(directory, tree, self._store.get_nowait, self._disk, self._clock)
+            overlay = Overlay(
+                self._path(row.number), tree, self._store.get_nowait, self._disk, self._clock
+            )
             volume = self._volumes[row.number] = Volume(row, overlay, self._clock())
         elif volume.row is not row:
             volume.row = row
@@ -79,7 +83,8 @@ class Volumes:
             manifest = self._empty_manifest()
         tree = self._trees.get(manifest)
         if tree is None:
-            tree = self._trees[manifest] = Tree(self._store.get_nowait, manifest)
+            tree = Tree(self._store.get_nowait, manifest, self._pages)
+            self._trees[manifest] = tree
         return tree
 
     def supersede(self, volume: Volume, *, remove: bool) -> None:
@@ -87,13 +92,21 @@ class Volumes:
         volume.superseded = True
         volume.committing = None
         if remove:
-            self._garbage.add(self._directory / str(volume.row.number))
+            self._garbage.add(self._path(volume.row.number))
         self.release(volume)
 
     def release(self, volume: Volume) -> None:
-        """Forget a volume that nothing holds."""
-        if volume.idle and self._volumes.get(volume.row.number) is volume:
-            volume.overlay.close()
+        """Forget a volume that nothing holds and whose changes are durable.
+
+        One with changes that are not is released when they are: closing it would wait for
+        the disk.
+        """
+        durable = volume.superseded or volume.synced >= volume.changes
+        if volume.idle and durable and self._volumes.get(volume.row.number) is volume:
+            if self._path(volume.row.number) in self._garbage:
+                volume.overlay.abandon()
+            else:
+                volume.overlay.close()
             del self._volumes[volume.row.number]
 
     def chores(self) -> list[Callable[[], None]]:
@@ -119,6 +132,9 @@ class Volumes:
         self._volumes.clear()
 
     # -- inside -------------------------------------------------------------------------
+
+    def _path(self, number: TreeNumber) -> Path:
+        return self._directory / str(number)
 
     def _store_tree(self, volume: Volume) -> tuple[Sealed, Any] | Exception:
         """Commit in a worker thread; failures are results, so that `_finish` always runs."""

@@ -156,6 +156,12 @@ class View:
         for step in self.vfs.tick():
             run(step)
 
+    def settle(self) -> None:
+        """Half a minute passes without changes."""
+        for _ in range(2):
+            self.now += 31 * 1_000_000_000
+            self.tick()
+
     def lifecycle(self, verb: str, *args: Any) -> Any:
         return run(getattr(self.vfs.lifecycle, verb), *args)
 
