@@ -168,7 +168,7 @@ class MountError(ImagefsError):
     exit_code = EXIT_REFUSED
 
 
-class NotReady(Exception):  # noqa: N818 - it is a signal, not an error
+class NotReady(Exception):
     """A synchronous step needs something first; do that and take the step again.
 
     Steps are plain functions on the loop's thread and change nothing before they raise
