@@ -28,6 +28,7 @@ _COMMANDS = {
     "undelete": "changing",
     "diff": "comparing",
     "dump": "comparing",
+    "completion": "completing",
 }
 """Command name to the module that has it, in the order of the help text."""
 
@@ -49,16 +50,7 @@ class _Commands(click.Group):
         return command
 
 
-_EPILOG = (
-    "Completion of commands, images and instances: put eval "
-    '"$(_IMAGEFS_COMPLETE=bash_source imagefs)" into ~/.bashrc (zsh_source and ~/.zshrc for zsh;'
-    " _IMAGEFS_COMPLETE=fish_source imagefs | source for fish)."
-)
-
-
-@click.group(
-    cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show where errors come from.")
 @click.version_option(imagefs.__version__, message="imagefs %(version)s")
 @click.pass_context

@@ -169,7 +169,7 @@ def test_help_and_version(shell: Shell) -> None:
     text = shell("--help")
     for command in ("mount", "umount", "ls", "import", "clone", "commit", "diff"):
         assert command in text
-        assert "--store" in shell(command, "--help") or command == "umount"
+        assert "Usage: imagefs" in shell(command, "--help")
 
 
 def test_debug_shows_where_an_error_comes_from(shell: Shell) -> None:
@@ -210,9 +210,8 @@ def test_names_that_would_steer_a_terminal(shell: Shell, source: Path) -> None:
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: Shell, shell_name: str) -> None:
-    result = shell.run(_IMAGEFS_COMPLETE=f"{shell_name}_source")
-    assert result.returncode == 0
-    assert "_IMAGEFS_COMPLETE" in result.stdout
+    script = shell("completion", shell_name)
+    assert f"_IMAGEFS_COMPLETE={shell_name}_complete" in script
 
 
 def test_completion_of_names(shell: Shell, source: Path) -> None:
