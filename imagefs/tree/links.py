@@ -14,12 +14,17 @@ from imagefs.errors import Corrupt
 from imagefs.format.directory import Entry
 from imagefs.format.manifest import LinkGroup, decode_link_index, decode_link_page
 from imagefs.model import Ino, ObjectId
+from imagefs.tree.recent import Recent
 
 Fetch = Callable[[ObjectId], bytes]
 Resolve = Callable[[bytes], tuple[Ino, Entry] | None]
 """Position and entry of a path, None when it does not exist."""
 
+Find = Callable[[Ino, Entry, bytes], tuple[Ino, Entry] | None]
+"""Position and entry of a name in a directory, None when it does not exist."""
+
 _GROUP_BITS = 32
+_KNOWN_DIRECTORIES = 1024
 
 
 def read_link_pages(fetch: Fetch, links: ObjectId | None) -> list[ObjectId]:
@@ -46,10 +51,12 @@ class LinkMap:
     """The link table of one tree. `load` completes it and may be called until it returns:
     what it has read stays read when `fetch` raises."""
 
-    def __init__(self, fetch: Fetch, links: ObjectId | None, resolve: Resolve) -> None:
+    def __init__(self, fetch: Fetch, links: ObjectId | None, resolve: Resolve, find: Find) -> None:
         self._fetch = fetch
         self._links = links
         self._resolve = resolve
+        self._find = find
+        self._directories: Recent[bytes, tuple[Ino, Entry]] = Recent(_KNOWN_DIRECTORIES)
         self._pages: list[ObjectId] | None = None
         self._page_firsts: list[bytes] = []
         self._page_starts = array("I", [0])
@@ -118,7 +125,7 @@ class LinkMap:
         positions = []
         common: Entry | None = None
         for path in group:
-            found = self._resolve(path)
+            found = self._position(path)
             if found is None or not found[1].is_linked:
                 raise Corrupt(f"Link table holds {path!r}, which is not a linked entry")
             position, entry = found
@@ -127,6 +134,16 @@ class LinkMap:
             common = entry
             positions.append(position)
         return positions
+
+    def _position(self, path: bytes) -> tuple[Ino, Entry] | None:
+        above, _, name = path.rpartition(b"/")
+        place = self._directories.get(above)
+        if place is None:
+            place = self._resolve(above)
+            if place is None or not place[1].is_directory:
+                return None
+            self._directories.put(above, place)
+        return self._find(*place, name)
 
 
 def same_inode(a: Entry, b: Entry) -> bool:

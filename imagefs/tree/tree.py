@@ -180,7 +180,7 @@ class Tree:
         if self._links is None:
             links = self.manifest.links
             table = None if links is None else ObjectId(links)
-            self._links = LinkMap(self.fetch, table, self.resolve)
+            self._links = LinkMap(self.fetch, table, self.resolve, self._find_in)
         self._links.load()
         return self._links
 
@@ -196,13 +196,15 @@ class Tree:
         return entry
 
     def _find(self, directory: Ino, name: bytes) -> tuple[Ino, Entry] | None:
-        found = self.pages.find(self._directory(directory), name)
-        if found is None:
-            return None
-        position, entry = found
-        ino = Ino(directory + 1 + position)
-        self._known.put(ino, (entry, directory))
-        return ino, entry
+        found = self._find_in(directory, self._directory(directory), name)
+        if found is not None:
+            self._known.put(found[0], (found[1], directory))
+        return found
+
+    def _find_in(self, ino: Ino, directory: Entry, name: bytes) -> tuple[Ino, Entry] | None:
+        """Like `_find` where the directory's entry is at hand and nothing need be remembered."""
+        found = self.pages.find(directory, name)
+        return None if found is None else (Ino(ino + 1 + found[0]), found[1])
 
     def _place(self, ino: Ino) -> Place:
         known = self._known.get(ino)

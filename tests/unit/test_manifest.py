@@ -120,6 +120,11 @@ def test_one_more_group_changes_one_page() -> None:
         [(b"/a", b"b")],
         [(b"", b"b")],
         [(b"../a", b"b")],
+        [(b"a/.", b"b")],
+        [(b"a/..", b"b")],
+        [(b"a/./c", b"b")],
+        [(b"a/", b"b")],
+        [(b"a", b"b/" + b"x" * 256)],
         [(b"a", b"b/\0")],
     ],
 )
