@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from imagefs.errors import Corrupt
 from imagefs.format.directory import UNDECODABLE, Entry, boundary_rank, check_entry
@@ -53,8 +54,15 @@ _groups_decoder = msgspec.msgpack.Decoder(list[LinkGroup])
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The bytes whose object id is the image's digest."""
-    return _encoder.encode(_ManifestObject(VERSION, manifest))
+    """The bytes whose object id is the image's digest.
+
+    The root is stored with write permission for its owner, whatever it has: taking that
+    away from an image's root is how users seal it, so it says nothing about the tree.
+    """
+    root = manifest.root
+    if not root.mode & stat.S_IWUSR:
+        root = replace(root, mode=root.mode | stat.S_IWUSR)
+    return _encoder.encode(_ManifestObject(VERSION, Manifest(root, manifest.links)))
 
 
 def decode_manifest(data: bytes) -> Manifest:

@@ -6,7 +6,7 @@ import msgspec
 
 from imagefs.catalog import State, TreeRow
 from imagefs.errors import NoAttribute
-from imagefs.model import ObjectId
+from imagefs.format.manifest import format_digest
 
 PREFIX = b"user.imagefs."
 
@@ -50,11 +50,6 @@ class InstanceInformation(msgspec.Struct, frozen=True, kw_only=True):
 Information = ImageInformation | InstanceInformation
 
 
-def digest_text(manifest: ObjectId) -> str:
-    """How a digest is written."""
-    return f"blake3:{manifest.hex()}"
-
-
 def describe_image(row: TreeRow, entries: int | None, size: int | None) -> ImageInformation:
     """What is told about an image; figures of a draft come from its overlay."""
     sealed = row.state is State.SEALED
@@ -64,7 +59,7 @@ def describe_image(row: TreeRow, entries: int | None, size: int | None) -> Image
         owner=row.account,
         kind="custom",
         state=str(row.state),
-        digest=digest_text(row.manifest) if sealed and row.manifest else None,
+        digest=format_digest(row.manifest) if sealed and row.manifest else None,
         created=row.created,
         parent=row.parent,
         entries=row.entries if sealed else entries,

@@ -149,3 +149,15 @@ def test_what_is_no_list_of_pages(data: bytes) -> None:
     with pytest.raises(Corrupt):
         decode_link_index(data)
     assert decode_link_index(encode_link_index([ID])) == [ID]
+
+
+def test_the_root_is_stored_with_write_permission_for_its_owner() -> None:
+    closed = entry_of_root(0o40555)
+    assert encode_manifest(Manifest(closed, None)) == encode_manifest(
+        Manifest(entry_of_root(0o40755), None)
+    )
+    assert decode_manifest(encode_manifest(Manifest(closed, None))).root.mode == 0o40755
+
+
+def entry_of_root(mode: int) -> Entry:
+    return Entry(b"", mode, 0, 0, 0, 0, 0, b"p" * 32, 0, None)
