@@ -150,6 +150,10 @@ class Content:
             raise FileTooBig(f"A file cannot reach beyond {MAX_FILE_SIZE} bytes")
         pieces = self._plan(inode, offset, data)
         self._layer.begin()
+        room = len(pieces) * CHUNK_SIZE
+        if not self._layer.space.fits(room):
+            self._layer.recycle(room)
+            pieces = self._plan(inode, offset, data)
         if offset > inode.size:
             self._zero_tail(inode, offset)
         taken: list[Place] = []
@@ -215,7 +219,7 @@ class Content:
             if piece.left is not None:
                 # A file that grows in small steps is copied a few times only.
                 capacity = min(max(capacity, 2 * piece.left[1]), CHUNK_SIZE)
-        address = self._layer.take(capacity)
+        address = self._layer.space.take(capacity)
         taken.append((address, capacity))
         if piece.below:
             content = bytearray(max(stop, len(piece.below)))

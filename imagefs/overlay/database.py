@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -141,6 +141,13 @@ class Database:
         """All rows of a query."""
         try:
             return self.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+
+    def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query one by one; nothing may be changed before the last."""
+        try:
+            yield from self.execute(statement, values)
         except sqlite3.Error as error:
             raise self.failure(error) from error
 

@@ -7,6 +7,9 @@ was closed in order; if not, the heap may hold ranges that no row names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from heapq import merge
+
 from imagefs.errors import NoSpace
 from imagefs.model import Ino
 from imagefs.overlay.database import Database
@@ -28,16 +31,17 @@ _USED = """
     UNION ALL SELECT place, place + capacity FROM extent ORDER BY 1"""
 
 
-def gaps(database: Database, end: int) -> list[Range]:
-    """The ranges below `end` that no row names; reads every extent."""
+def gaps(database: Database, end: int, others: Sequence[Range] = ()) -> list[Range]:
+    """The ranges below `end` that no row and none of the `others` (address and length)
+    names; reads every extent."""
     found = []
     last = 0
-    for begin, stop in database.rows(_USED):
-        if begin > last:
+    also = sorted((place, place + length) for place, length in others)
+    for begin, stop in merge(database.each(_USED), also):
+        if last < begin:
             found.append((last, min(begin, end)))
         last = max(last, stop)
-    if last < end:
-        found.append((last, end))
+    found.append((last, end))
     return [(begin, stop) for begin, stop in found if begin < stop]
 
 

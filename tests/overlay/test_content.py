@@ -1,0 +1,298 @@
+"""File content: chunk by chunk over what is stored, holes, cutting and growing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imagefs.errors import Corrupt, FileTooBig, NotReady
+from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ROOT_INO, AttributeChange, Ino, ObjectId
+from imagefs.overlay import layer
+from imagefs.store import Store
+from tests.overlay.workbench import Bench, empty_tree
+from tests.store.watched import WatchedDisk
+
+GIB = 1 << 30
+
+
+def cut(bench: Bench, ino: Ino, size: int) -> None:
+    bench.run(bench.overlay.change_attributes, ino, AttributeChange(size=size))
+
+
+def blocks(bench: Bench, ino: Ino) -> int:
+    return bench.overlay.attributes(ino).blocks * 512
+
+
+def over(bench: Bench, name: str = "upper") -> Bench:
+    return Bench(bench.directory.with_name(name), bench.store, bench.commit())
+
+
+def random_chunks(count: int) -> bytes:
+    return os.urandom(count * CHUNK_SIZE)
+
+
+def test_reading_gives_what_is_there_and_no_more(bench: Bench) -> None:
+    ino = bench.make(b"f", content=b"0123456789")
+    assert bench.overlay.read(ino, 3, 4) == b"3456"
+    assert bench.overlay.read(ino, 8, 100) == b"89"
+    assert bench.overlay.read(ino, 10, 1) == b""
+    assert bench.overlay.read(ino, 1 << 40, 1) == b""
+    assert bench.overlay.write(ino, 5, b"") == 0
+
+
+def test_a_file_written_in_small_steps_moves_to_larger_places(bench: Bench) -> None:
+    files = [bench.make(b"%d" % number) for number in range(3)]
+    content = os.urandom(3 * 4096 + 100)
+    for offset in range(0, 2 * CHUNK_SIZE, 1000):
+        for ino in files:
+            bench.run(bench.overlay.write, ino, offset, content[offset % 12000 :][:1000])
+    expected = b"".join(
+        content[offset % 12000 :][:1000] for offset in range(0, 2 * CHUNK_SIZE, 1000)
+    )
+    for ino in files:
+        assert bench.content(ino) == expected
+    assert bench.overlay.check(bench.store.get) == []
+    # Chunk 0, and the chunks behind it at their full capacity.
+    assert bench.overlay.changed_bytes <= 3 * 3 * CHUNK_SIZE + 3 * 4096
+
+
+def test_one_file_that_grows_alone_stays_in_place(bench: Bench) -> None:
+    ino = bench.make(b"log")
+    for number in range(100):
+        bench.overlay.write(ino, number * 1000, b"%1000d" % number)
+    inode = bench.overlay._inodes.get(ino)
+    assert inode.capacity == 102400
+    assert inode.place + inode.capacity == bench.overlay._layer.space._end
+    assert bench.overlay.attributes(ino).blocks == 102400 // 512
+
+
+def test_holes_stay_holes(bench: Bench) -> None:
+    ino = bench.make(b"sparse")
+    cut(bench, ino, 50 * GIB)
+    assert blocks(bench, ino) == 0
+    bench.overlay.write(ino, 40 * GIB, b"x")
+    assert blocks(bench, ino) == CHUNK_SIZE
+    assert bench.run(bench.overlay.read, ino, 40 * GIB - 2, 4) == b"\0\0x\0"
+    upper = over(bench)
+    below = upper.ino(b"sparse")
+    assert upper.tree.entry(below).count == CHUNK_SIZE
+    assert blocks(upper, below) == CHUNK_SIZE
+
+
+def test_the_largest_file(bench: Bench) -> None:
+    ino = bench.make(b"huge")
+    cut(bench, ino, MAX_FILE_SIZE)
+    assert bench.overlay.attributes(ino).size == MAX_FILE_SIZE
+    bench.overlay.write(ino, MAX_FILE_SIZE - 3, b"end")
+    assert bench.run(bench.overlay.read, ino, MAX_FILE_SIZE - 4, 100) == b"\0end"
+    with pytest.raises(FileTooBig):
+        bench.overlay.write(ino, MAX_FILE_SIZE - 2, b"end")
+    with pytest.raises(FileTooBig):
+        cut(bench, ino, MAX_FILE_SIZE + 1)
+    upper = over(bench)
+    below = upper.ino(b"huge")
+    assert upper.run(upper.overlay.read, below, MAX_FILE_SIZE - 4, 100) == b"\0end"
+    upper.run(upper.overlay.write, below, 1 << 60, b"middle")
+    cut(upper, below, (1 << 60) + 3)
+    assert blocks(upper, below) == CHUNK_SIZE
+    assert upper.run(upper.overlay.read, below, (1 << 60) - 1, 10) == b"\0mid"
+    third = over(upper, "third")
+    assert third.run(third.overlay.read, third.ino(b"huge"), (1 << 60) - 1, 10) == b"\0mid"
+
+
+@pytest.mark.parametrize("first", [10, 5000, CHUNK_SIZE - 1, CHUNK_SIZE + 10])
+@pytest.mark.parametrize("stored", [False, True])
+def test_what_was_cut_off_never_shows_again(bench: Bench, first: int, stored: bool) -> None:
+    content = random_chunks(3)
+    ino = bench.make(b"f", content=content)
+    if stored:
+        bench = over(bench)
+        ino = bench.ino(b"f")
+    cut(bench, ino, first)
+    cut(bench, ino, len(content))
+    assert bench.content(ino) == content[:first].ljust(len(content), b"\0")
+    cut(bench, ino, first)
+    bench.run(bench.overlay.write, ino, first + 20000, b"x")
+    assert bench.content(ino) == content[:first] + bytes(20000) + b"x"
+    cut(bench, ino, 0)
+    assert blocks(bench, ino) == 0
+    cut(bench, ino, 2 * CHUNK_SIZE)
+    assert bench.content(ino) == bytes(2 * CHUNK_SIZE)
+    assert bench.overlay.check(bench.store.get) == []
+
+
+def test_blocks_count_what_is_stored_and_what_is_written(bench: Bench) -> None:
+    content = random_chunks(2) + bytes(3 * CHUNK_SIZE) + random_chunks(2) + b"tail"
+    bench.make(b"f", content=content)
+    upper = over(bench)
+    ino = upper.ino(b"f")
+    full = 4 * CHUNK_SIZE + 4
+    assert blocks(upper, ino) == -(-full // 512) * 512
+    # Over a stored chunk nothing is added, into a hole a chunk is.
+    upper.run(upper.overlay.write, ino, 100, b"x")
+    assert blocks(upper, ino) == -(-full // 512) * 512
+    upper.run(upper.overlay.write, ino, 3 * CHUNK_SIZE, b"x")
+    assert blocks(upper, ino) == -(-(full + CHUNK_SIZE) // 512) * 512
+    cut(upper, ino, 6 * CHUNK_SIZE)
+    assert blocks(upper, ino) == 4 * CHUNK_SIZE
+    cut(upper, ino, 4 * CHUNK_SIZE)
+    assert blocks(upper, ino) == 3 * CHUNK_SIZE
+    cut(upper, ino, CHUNK_SIZE)
+    assert blocks(upper, ino) == CHUNK_SIZE
+
+
+def test_a_write_copies_the_chunks_it_touches_and_no_other(bench: Bench) -> None:
+    content = random_chunks(8)
+    bench.make(b"f", content=content)
+    upper = over(bench)
+    ino = upper.ino(b"f")
+    ids = upper.run(upper.tree.chunk_ids, upper.tree.entry(ino), 0, 7)
+    asked: list[ObjectId] = []
+    original = upper.fetch.__call__
+
+    def noting(oid: ObjectId) -> bytes:
+        asked.append(oid)
+        return original(oid)
+
+    upper.overlay._layer.fetch = noting
+    upper.run(upper.overlay.write, ino, 3 * CHUNK_SIZE + 5, b"inside")
+    assert {oid for oid in asked if oid in ids} == {ids[3]}
+    asked.clear()
+    upper.run(upper.overlay.write, ino, 5 * CHUNK_SIZE, bytes(CHUNK_SIZE))
+    upper.run(upper.overlay.write, ino, 7 * CHUNK_SIZE + 5, os.urandom(4 * CHUNK_SIZE))
+    # A chunk that is overwritten whole is not needed; of the last write only the first is.
+    assert {oid for oid in asked if oid in ids} == {ids[7]}
+    assert upper.overlay.changed_bytes == (1 + 1 + 5) * CHUNK_SIZE
+
+
+def test_a_large_file_of_the_base_is_changed_by_the_chunk(bench: Bench) -> None:
+    ino = bench.make(b"disk")
+    cut(bench, ino, 4 * GIB)
+    for place in range(0, 4 * GIB, 256 << 20):
+        bench.overlay.write(ino, place, b"%20d" % place)
+    upper = over(bench)
+    below = upper.ino(b"disk")
+    for place in range(0, 4 * GIB, 256 << 20):
+        upper.run(upper.overlay.write, below, place + 4096, b"y" * 4096)
+    assert upper.overlay.changed_bytes == 16 * CHUNK_SIZE
+    heap = upper.directory / "heap"
+    assert heap.stat().st_blocks * 512 <= 17 * CHUNK_SIZE
+    third = over(upper, "third")
+    for place in range(0, 4 * GIB, 256 << 20):
+        data = third.run(third.overlay.read, third.ino(b"disk"), place, 8192)
+        assert data == b"%20d" % place + bytes(4076) + b"y" * 4096
+
+
+def test_everything_that_a_read_needs_is_asked_for_at_once(bench: Bench) -> None:
+    content = random_chunks(6)
+    bench.make(b"f", content=content)
+    upper = over(bench)
+    ino = upper.ino(b"f")
+    upper.run(upper.overlay.read, ino, 0, 1)
+    upper.fetch.start()
+    # One round for the map node, one for all six chunks.
+    for _ in range(2):
+        with pytest.raises(NotReady) as caught:
+            upper.overlay.read(ino, 10, 5 * CHUNK_SIZE)
+        bench.do(caught.value)
+    assert upper.overlay.read(ino, 10, 5 * CHUNK_SIZE) == content[10 : 10 + 5 * CHUNK_SIZE]
+
+
+def test_a_heap_that_is_not_in_memory_is_read_by_a_worker(tmp_path: Path, store: Store) -> None:
+    disk = WatchedDisk()
+    bench = Bench(tmp_path / "overlay", store, empty_tree(store), disk)
+    content = random_chunks(3)
+    ino = bench.make(b"f", content=content)
+    disk.in_memory = False
+    disk.calls.clear()
+    with pytest.raises(NotReady) as caught:
+        bench.overlay.read(ino, 0, 100)
+    assert "pread" not in dict(disk.calls)
+    bench.do(caught.value)
+    assert disk.names("pread") == ["heap"]
+    # Although it is still not in memory, the second attempt does not ask again.
+    assert bench.overlay.read(ino, 0, 100) == content[:100]
+    assert (
+        bench.run(bench.overlay.read, ino, 100, 2 * CHUNK_SIZE) == content[100:][: 2 * CHUNK_SIZE]
+    )
+    bench.overlay.close()
+
+
+def test_a_damaged_chunk_is_told_with_the_file(bench: Bench) -> None:
+    bench.make(b"d", 0o40755)
+    bench.make(b"d/f", content=random_chunks(2))
+    upper = over(bench)
+    ino = upper.ino(b"d/f")
+    ids = upper.run(upper.tree.chunk_ids, upper.tree.entry(ino), 0, 1)
+    original = upper.fetch.__call__
+
+    def damaged(oid: ObjectId) -> bytes:
+        if oid == ids[1]:
+            raise Corrupt("Object is damaged")
+        return original(oid)
+
+    upper.overlay._layer.fetch = damaged
+    assert len(upper.run(upper.overlay.read, ino, 0, CHUNK_SIZE)) == CHUNK_SIZE
+    with pytest.raises(Corrupt, match=r"d/f.*Object is damaged"):
+        upper.run(upper.overlay.read, ino, CHUNK_SIZE, 1)
+    with pytest.raises(Corrupt, match="d/f"):
+        upper.run(upper.overlay.write, ino, CHUNK_SIZE + 1, b"x")
+    upper.run(upper.overlay.write, ino, CHUNK_SIZE, bytes(CHUNK_SIZE))
+    assert upper.content(ino)[CHUNK_SIZE:] == bytes(CHUNK_SIZE)
+
+
+def test_small_files_lie_close_together(bench: Bench) -> None:
+    for number in range(50):
+        bench.make(b"%d" % number, content=b"x" * 100)
+    assert bench.overlay.changed_bytes == 50 * 4096
+    assert os.path.getsize(bench.directory / "heap") <= 50 * 4096
+
+
+def test_freed_space_goes_back_to_the_host(bench: Bench) -> None:
+    heap = bench.directory / "heap"
+    ino = bench.make(b"f", content=random_chunks(20))
+    bench.make(b"stays", content=b"x")
+    bench.overlay.sync()
+    assert heap.stat().st_blocks * 512 > 20 * CHUNK_SIZE
+    assert not bench.overlay.wants_sync
+    bench.overlay.unlink(ROOT_INO, b"f")
+    bench.overlay.discard(ino)
+    assert bench.overlay.wants_sync
+    bench.overlay.sync()
+    assert heap.stat().st_blocks * 512 <= 2 * 4096
+    cut(bench, bench.make(b"g", content=random_chunks(4)), CHUNK_SIZE)
+    bench.overlay.sync()
+    assert heap.stat().st_blocks * 512 <= CHUNK_SIZE + 2 * 4096
+
+
+def test_used_up_addresses_are_taken_from_what_was_freed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[Ino, bytes] = {}
+    for number in range(12):
+        content = random_chunks(1)
+        ino = bench.make(b"%02d" % number, content=content)
+        if number % 4 == 3:
+            kept[ino] = content
+        else:
+            bench.overlay.unlink(ROOT_INO, b"%02d" % number)
+            if number != 4:
+                bench.overlay.discard(ino)
+            else:
+                kept[ino] = content
+    space = bench.overlay._layer.space
+    space._limit = space._end + CHUNK_SIZE
+    monkeypatch.setattr(layer, "LIMIT", space._limit)
+    for number in range(3):
+        content = random_chunks(1)
+        kept[bench.make(b"new%d" % number, content=content)] = content
+    # Files 0 to 2 left the first of the largest gaps; 4 is still open.
+    assert space._limit == 3 * CHUNK_SIZE
+    for ino, content in kept.items():
+        assert bench.content(ino) == content
+    assert bench.overlay.check(bench.store.get) == []
+    bench.kill()
+    more = bench.make(b"more", content=b"zeros before" + bytes(100))
+    assert bench.content(more) == b"zeros before" + bytes(100)
