@@ -37,6 +37,14 @@ MAX_XATTR_VALUE = 65536
 MAX_XATTR_LIST = 65536
 MAX_LINKS = 65000
 
+_MIN_TIME, _MAX_TIME = -(2**63), 2**63 - 1
+
+
+def bounded_time(ns: int) -> int:
+    """The nearest time that 64 bits of ns hold: what lies outside 1677 to 2262 is moved there,
+    as file systems do with times that they cannot store."""
+    return min(max(ns, _MIN_TIME), _MAX_TIME)
+
 
 class Attributes(msgspec.Struct, frozen=True, gc=False):
     """What stat(2) answers for one inode, times in ns, `blocks` in units of 512 bytes."""

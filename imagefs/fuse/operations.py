@@ -23,7 +23,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 
 from imagefs.errors import ImagefsError, NoAttribute, NotReady, NotSupported
 from imagefs.fuse.steps import Steps
-from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId
+from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId, bounded_time
 from imagefs.vfs import Caller, Entry, FileHandle, Vfs
 from imagefs.vfs.node import LASTING
 
@@ -153,9 +153,9 @@ class FuseOperations(pyfuse3.Operations):
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
-            atime=attr.st_atime_ns if fields.update_atime else None,
-            mtime=attr.st_mtime_ns if fields.update_mtime else None,
-            ctime=attr.st_ctime_ns if fields.update_ctime else None,
+            atime=bounded_time(attr.st_atime_ns) if fields.update_atime else None,
+            mtime=bounded_time(attr.st_mtime_ns) if fields.update_mtime else None,
+            ctime=bounded_time(attr.st_ctime_ns) if fields.update_ctime else None,
         )
         handle = None if fh is None else FileHandle(fh)
         return _attributes(self._vfs.setattr(NodeId(node), change, handle, _caller(ctx)))

@@ -13,9 +13,7 @@ from typing import Final
 
 from imagefs.errors import AccessDenied, ImagefsError, IOFailure, NotADirectory, NotFound
 from imagefs.format.directory import RESERVED_XATTR
-
-_TIME_MIN: Final = -(2**63)
-_TIME_MAX: Final = 2**63 - 1
+from imagefs.model import bounded_time
 
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: what was a regular file when it was listed may be a fifo when it is opened.
@@ -54,8 +52,8 @@ def identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def mtime(status: os.stat_result) -> int:
-    """The time of the last change in ns; what lies outside 1677 to 2262 is moved there."""
-    return min(max(status.st_mtime_ns, _TIME_MIN), _TIME_MAX)
+    """The time of the last change in ns."""
+    return bounded_time(status.st_mtime_ns)
 
 
 class FileOpener:
