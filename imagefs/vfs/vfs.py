@@ -20,6 +20,7 @@ from imagefs.errors import (
     CrossDevice,
     Exists,
     IsADirectory,
+    NoAttribute,
     NotPermitted,
     NotSupported,
 )
@@ -306,7 +307,9 @@ class Vfs:
     def getxattr(self, node: NodeId, name: bytes) -> bytes:
         """The value of an extended attribute; raises NoAttribute."""
         if not node >> INO_BITS:
-            raise NotSupported("The directories above the images have no extended attributes")
+            # Not NotSupported: the kernel asks for ACLs where it checks rights, and takes that
+            # for a failure.
+            raise NoAttribute("The directories above the images have no extended attributes")
         volume = self._volumes[tree_of(node)]
         if ino_of(node) == ROOT_INO and name.startswith(PREFIX):
             return attribute(self.lifecycle.describe(volume.row), name)
