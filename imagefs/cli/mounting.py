@@ -53,10 +53,8 @@ def mount_command(
 
 
 def _mountpoint(path: str) -> str:
-    """An absolute path. The last component stays as it is: behind it may be a dead mount, which
-    cannot be looked at."""
-    absolute = Path(os.path.abspath(Path(path).expanduser()))
-    return str(Path(os.path.realpath(absolute.parent)) / absolute.name)
+    """The absolute path without symlinks; a dead mount there does not matter."""
+    return os.path.realpath(Path(path).expanduser())
 
 
 def _serve_here(settings: Any, debug: bool) -> None:

@@ -8,9 +8,9 @@ reached through a descriptor of their directory.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def _stem(account: str) -> str:
         raise InvalidName(f"Account name {account!r} is not allowed")
     if len(account.encode()) <= _MAX_STEM:
         return account
-    return hashlib.sha256(account.encode()).hexdigest()
+    # uuid5 is a hash that costs this quick module no import: msgspec has uuid loaded already.
+    return uuid.uuid5(uuid.NAMESPACE_URL, account).hex
 
 
 @contextlib.contextmanager

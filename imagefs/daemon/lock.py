@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +18,8 @@ import msgspec
 
 from imagefs.control.address import lock_path, run_directory
 from imagefs.errors import Busy
+
+_INTERVAL = 0.01
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -52,6 +56,17 @@ class AccountLock:
         """Become the holder; raises Busy with the present holder's name."""
         if not self.try_take(mountpoint, socket):
             raise Busy(self._held())
+
+    def take_in_time(
+        self, mountpoint: str, socket: str, seconds: float, stays: Callable[[Holder], bool]
+    ) -> None:
+        """Like `take`, but wait for a holder that will soon let go: one that `stays` denies."""
+        deadline = time.monotonic() + seconds
+        while not self.try_take(mountpoint, socket):
+            holder = self.holder()
+            if time.monotonic() > deadline or (holder is not None and stays(holder)):
+                raise Busy(self._held())
+            time.sleep(_INTERVAL)
 
     def try_take(self, mountpoint: str | None = None, socket: str | None = None) -> bool:
         """Become the holder unless somebody else is."""

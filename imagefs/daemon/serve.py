@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from socket import socket
 
 import trio
@@ -24,7 +25,7 @@ import trio
 from imagefs.control.address import listen, socket_path
 from imagefs.control.server import ControlServer
 from imagefs.daemon import assembly, background, mountpoint
-from imagefs.daemon.lock import AccountLock
+from imagefs.daemon.lock import AccountLock, Holder
 from imagefs.daemon.settings import MountSettings
 from imagefs.daemon.status import Status
 from imagefs.errors import InvalidArgument, NotPermitted
@@ -35,6 +36,9 @@ from imagefs.fuse.steps import Steps
 from imagefs.vfs import MountOptions, Vfs
 
 log = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 30.0
+"""How long a start waits for a daemon that is about to end, or for a command."""
 
 _DRAIN_SECONDS = 5.0
 """How long a stop waits for the kernel to hear of what is queued for it."""
@@ -62,13 +66,21 @@ def serve(settings: MountSettings, ready: Callable[[], None], open_log: Callable
     mountpoint.check_place(place, store)
     assembly.create_store(store)
     with AccountLock(store, settings.account) as lock:
-        lock.take(settings.mountpoint, str(socket_path(store, settings.account)))
+        socket_name = str(socket_path(store, settings.account))
+        lock.take_in_time(settings.mountpoint, socket_name, _LOCK_SECONDS, _is_mounted)
         open_log()
         mountpoint.prepare(place)
         with assembly.vfs(store, settings.account, options) as vfs:
             sys.setswitchinterval(_SWITCH_SECONDS)
             _allow_many_files()
             trio.run(_Daemon(settings, options, vfs).run, ready)
+
+
+def _is_mounted(holder: Holder) -> bool:
+    """Whether the holder of a lock is a daemon that serves its mount."""
+    if holder.mountpoint is None:
+        return False
+    return mountpoint.mounted_type(Path(holder.mountpoint)) == mountpoint.OUR_TYPE
 
 
 def _allow_many_files() -> None:
@@ -165,8 +177,10 @@ class _Daemon:
             nursery.cancel_scope.cancel()
 
     async def _commands(self, listening: socket) -> None:
+        """Answer commands until the daemon stops; those that come later find nobody."""
         with self._accepting:
             await self._control.serve(listening)
+        self._socket.unlink(missing_ok=True)
 
     async def _welcome(self, ready: Callable[[], None]) -> None:
         """Say that the mount works, once it has answered its first request."""

@@ -68,6 +68,23 @@ def test_several_accounts_and_several_stores(shell: Shell) -> None:
     assert shell("umount", third) == shell("umount", other) == ""
 
 
+def test_a_mountpoint_behind_a_symlink(shell: Shell) -> None:
+    (shell.home / "link").symlink_to("target")
+    (shell.home / "target").mkdir()
+    shell("mount", shell.home / "link")
+    assert (shell.home / "target").is_mount()
+    shell("umount", shell.home / "link")
+    assert not (shell.home / "target").is_mount()
+
+
+def test_mounting_waits_for_a_daemon_that_is_about_to_end(shell: Shell) -> None:
+    for _ in range(3):
+        shell.mount()
+        how = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+        subprocess.run([*how, shell.mountpoint], check=True)
+    shell.mount()
+
+
 # -- refusals ---------------------------------------------------------------------------------
 
 
