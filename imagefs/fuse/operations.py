@@ -22,10 +22,10 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields, StatvfsData
 
 from imagefs.errors import ImagefsError, NoAttribute, NotReady, NotSupported
+from imagefs.fuse.conversion import absent, attribute_change, attributes, caller, statistics
 from imagefs.fuse.steps import Steps
-from imagefs.model import CHUNK_SIZE, AttributeChange, NodeId, bounded_time
-from imagefs.vfs import Caller, Entry, FileHandle, Vfs
-from imagefs.vfs.node import LASTING
+from imagefs.model import NodeId
+from imagefs.vfs import FileHandle, Vfs
 
 PROCESS_ATTRIBUTE = b"user.imagefs.process"
 """Extended attribute of the mount's root: the process that serves it."""
@@ -125,8 +125,8 @@ class FuseOperations(pyfuse3.Operations):
 
     @_handler
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        entry = self._vfs.lookup(NodeId(parent), name, _caller(ctx))
-        return _ABSENT if entry is None else _attributes(entry)
+        entry = self._vfs.lookup(NodeId(parent), name, caller(ctx))
+        return _ABSENT if entry is None else attributes(entry)
 
     async def forget(self, pairs: Sequence[tuple[int, int]]) -> None:
         try:
@@ -137,7 +137,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_handler
     def getattr(self, node: int, ctx: RequestContext) -> EntryAttributes:
-        return _attributes(self._vfs.getattr(NodeId(node)))
+        return attributes(self._vfs.getattr(NodeId(node)))
 
     @_changing
     def setattr(
@@ -148,17 +148,9 @@ class FuseOperations(pyfuse3.Operations):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        change = AttributeChange(
-            mode=attr.st_mode & 0o7777 if fields.update_mode else None,
-            uid=attr.st_uid if fields.update_uid else None,
-            gid=attr.st_gid if fields.update_gid else None,
-            size=attr.st_size if fields.update_size else None,
-            atime=bounded_time(attr.st_atime_ns) if fields.update_atime else None,
-            mtime=bounded_time(attr.st_mtime_ns) if fields.update_mtime else None,
-            ctime=bounded_time(attr.st_ctime_ns) if fields.update_ctime else None,
-        )
+        change = attribute_change(attr, fields)
         handle = None if fh is None else FileHandle(fh)
-        return _attributes(self._vfs.setattr(NodeId(node), change, handle, _caller(ctx)))
+        return attributes(self._vfs.setattr(NodeId(node), change, handle, caller(ctx)))
 
     @_handler
     def readlink(self, node: int, ctx: RequestContext) -> bytes:
@@ -166,16 +158,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_handler
     def statfs(self, ctx: RequestContext) -> StatvfsData:
-        space = self._vfs.statfs(NodeId(pyfuse3.ROOT_INODE))
-        data = StatvfsData()
-        data.f_bsize = data.f_frsize = space.block_size
-        data.f_blocks = space.blocks
-        data.f_bfree = space.blocks_free
-        data.f_bavail = space.blocks_available
-        data.f_files = space.files
-        data.f_ffree = data.f_favail = space.files_free
-        data.f_namemax = 255
-        return data
+        return statistics(self._vfs.statfs(NodeId(pyfuse3.ROOT_INODE)))
 
     # -- making and removing ------------------------------------------------------------
 
@@ -183,23 +166,23 @@ class FuseOperations(pyfuse3.Operations):
     def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return _attributes(self._vfs.mknod(NodeId(parent), name, mode, rdev, _caller(ctx)))
+        return attributes(self._vfs.mknod(NodeId(parent), name, mode, rdev, caller(ctx)))
 
     @_changing
     def mkdir(self, parent: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _attributes(self._vfs.mkdir(NodeId(parent), name, mode, _caller(ctx)))
+        return attributes(self._vfs.mkdir(NodeId(parent), name, mode, caller(ctx)))
 
     @_changing
     def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        return _attributes(self._vfs.symlink(NodeId(parent), name, target, _caller(ctx)))
+        return attributes(self._vfs.symlink(NodeId(parent), name, target, caller(ctx)))
 
     @_changing
     def link(
         self, node: int, new_parent: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        return _attributes(self._vfs.link(NodeId(node), NodeId(new_parent), new_name))
+        return attributes(self._vfs.link(NodeId(node), NodeId(new_parent), new_name))
 
     @_changing
     def unlink(self, parent: int, name: bytes, ctx: RequestContext) -> None:
@@ -227,13 +210,13 @@ class FuseOperations(pyfuse3.Operations):
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        handle, entry = self._vfs.create(NodeId(parent), name, mode, flags, _caller(ctx))
-        return FileInfo(fh=handle), _attributes(entry)
+        handle, entry = self._vfs.create(NodeId(parent), name, mode, flags, caller(ctx))
+        return FileInfo(fh=handle), attributes(entry)
 
     @_handler
     def open(self, node: int, flags: int, ctx: RequestContext) -> FileInfo:
         # keep_cache is FileInfo's default: pages change through this mount only.
-        return FileInfo(fh=self._vfs.open(NodeId(node), flags, _caller(ctx)))
+        return FileInfo(fh=self._vfs.open(NodeId(node), flags, caller(ctx)))
 
     @_handler
     def read(self, fh: int, offset: int, size: int) -> bytes:
@@ -262,7 +245,7 @@ class FuseOperations(pyfuse3.Operations):
         replied = False
         try:
             for name, entry, position in self._vfs.readdir(FileHandle(fh), start):
-                if not pyfuse3.readdir_reply(token, name, _attributes(entry), position):
+                if not pyfuse3.readdir_reply(token, name, attributes(entry), position):
                     return
                 replied = True
                 if name not in _SELF_AND_PARENT:
@@ -307,6 +290,7 @@ class FuseOperations(pyfuse3.Operations):
         self._vfs.removexattr(NodeId(node), name)
 
 
+_ABSENT = absent()
 _SELINUX = b"security.selinux"
 _SELF_AND_PARENT = (b".", b"..")
 
@@ -314,44 +298,3 @@ _TELLING = frozenset({errno.EINVAL, errno.EPERM, errno.EBUSY})
 """Users see a bare errno where a reason would help: it goes to the log."""
 
 _ALARMING = frozenset({errno.EIO})
-
-
-def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
-
-
-def _attributes(entry: Entry) -> EntryAttributes:
-    """One inode in pyfuse3's form. Fields that are zero there already are not set: each
-    assignment costs, and this runs for every name of a listing."""
-    known = entry.attributes
-    answer = EntryAttributes()
-    answer.st_ino = entry.node
-    answer.st_mode = known.mode
-    answer.st_blksize = CHUNK_SIZE
-    answer.entry_timeout = entry.entry_timeout
-    answer.attr_timeout = entry.attribute_timeout
-    answer.st_mtime_ns = known.mtime
-    answer.st_ctime_ns = known.ctime
-    answer.st_atime_ns = known.atime
-    if known.nlink != 1:
-        answer.st_nlink = known.nlink
-    if known.uid:
-        answer.st_uid = known.uid
-    if known.gid:
-        answer.st_gid = known.gid
-    if known.rdev:
-        answer.st_rdev = known.rdev
-    if known.size:
-        answer.st_size = known.size
-        answer.st_blocks = known.blocks
-    return answer
-
-
-def _absent() -> EntryAttributes:
-    """The answer to a lookup that finds nothing: the kernel remembers that, too."""
-    answer = EntryAttributes()
-    answer.entry_timeout = LASTING
-    return answer
-
-
-_ABSENT = _absent()
