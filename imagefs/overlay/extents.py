@@ -17,8 +17,8 @@ from collections.abc import Callable
 from imagefs.overlay.database import Database
 from imagefs.overlay.recent import RowCache
 
-_WINDOW_BITS = 8
-_WINDOWS = 256
+_WINDOW_BITS = 6
+_WINDOWS = 1024
 
 Place = tuple[int, int]
 """Address and capacity."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from imagefs.disk import Disk
-from imagefs.errors import Corrupt, NoSpace
+from imagefs.errors import Corrupt, ImagefsError, NoSpace
 from imagefs.overlay import database as db
 from imagefs.overlay import heap as heap_file
 from imagefs.overlay.database import Database
@@ -147,6 +147,8 @@ class Layer:
         self._recovering = True
         self.sync()
         self._recovering = False
+        with suppress(NoSpace):
+            self._database.checkpoint()
 
     def forget(self) -> None:
         """Drop every cache: rows were changed or taken back behind them."""
@@ -203,6 +205,18 @@ class Layer:
                 self.disk.fsync_dir(directory)
             self._unpublished = []
 
+    @property
+    def full(self) -> bool:
+        """Whether the database met a full disk and may have no room for a change."""
+        return self._database is not None and self._database.full
+
+    def make_room(self) -> None:
+        """Give back what was released, and have the WAL written over instead of on; raises
+        NoSpace. Blocks, which is better than a full disk that cannot be emptied."""
+        if self._database is not None:
+            self.sync()
+            self._database.checkpoint()
+
     # -- closing ------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -218,9 +232,13 @@ class Layer:
         if not self._changing and self.space.clean:
             return
         self.sync()
-        if not self.space.clean:
-            self.heap.punch(gaps(self.begin(), self.heap.size()))
-        self.space.finish()
+        try:
+            if not self.space.clean:
+                self.heap.punch(gaps(self.begin(), self.heap.size()))
+            self.space.finish()
+        except ImagefsError as error:
+            # All is durable; only the next session has more to do.
+            log.warning("%s was not closed in order: %s", self, error)
 
     @property
     def is_open(self) -> bool:

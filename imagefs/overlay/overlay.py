@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -28,6 +30,7 @@ from imagefs.errors import (
     InvalidArgument,
     IsADirectory,
     NoAttribute,
+    NoSpace,
     NotReady,
 )
 from imagefs.model import (
@@ -56,6 +59,7 @@ from imagefs.tree.contents import Fetch
 _PERMISSIONS: Final = 0o7777
 
 Problems = list[str]
+T = TypeVar("T")
 
 
 class Overlay(Totals):
@@ -196,7 +200,7 @@ class Overlay(Totals):
             ctime=now if change.ctime is None else change.ctime,
         )
         if change.size is not None:
-            self._content.store_resized(old, new)
+            self._in_any_case(partial(self._content.store_resized, old, new))
         else:
             self._layer.begin()
             self._inodes.put(new)
@@ -232,11 +236,25 @@ class Overlay(Totals):
     def unlink(self, parent: Ino, name: bytes) -> Ino:
         """Remove a name that is not a directory's. Returns the inode: when `orphan` says so
         it lives on until `discard`."""
-        return self._naming.unlink(parent, name)
+        return self._in_any_case(partial(self._naming.unlink, parent, name))
 
     def rmdir(self, parent: Ino, name: bytes) -> Ino:
         """Remove an empty directory, which is an orphan then; raises NotEmpty."""
-        return self._naming.rmdir(parent, name)
+        return self._in_any_case(partial(self._naming.rmdir, parent, name))
+
+    def _in_any_case(self, remove: Callable[[], T]) -> T:
+        """Take a step that frees space, also where the row that says so has none.
+
+        Once the disk was full, room comes first: the checkpoint needs some too.
+        """
+        if self._layer.full:
+            with suppress(NoSpace):
+                self._layer.make_room()
+        try:
+            return remove()
+        except NoSpace:
+            self._layer.make_room()
+        return remove()
 
     def rename(
         self, parent: Ino, name: bytes, new_parent: Ino, new_name: bytes, flags: int = 0

@@ -70,9 +70,14 @@ class Space:
 
     def begin(self) -> None:
         """Call before the first change of a session: from here on a crash leaves traces."""
-        if not self._changing:
+        if self._changing:
+            return
+        if self.clean:
+            with self._database.new_wal():
+                self._reserve(0)
+        else:
             self._reserve(0)
-            self._changing = True
+        self._changing = True
 
     def take_ino(self) -> Ino:
         """An inode number that was never used."""
