@@ -99,11 +99,13 @@ class Heap:
         if self._unsynced:
             # Before, so that what is written meanwhile counts for the next time.
             self._unsynced = False
-            try:
-                self._disk.fdatasync(self._fd)
-            except BaseException:
-                self._unsynced = True
-                raise
+            self._disk.fdatasync(self._fd)
+
+    def renew(self, gap: Range) -> None:
+        """Make a range that no row names read as zeros, durably, so that it can be used again
+        and no power loss shows in it what another file had there."""
+        self.punch([gap])
+        self._disk.fdatasync(self._fd)
 
     def all_stored(self) -> None:
         """Nothing in the heap has to become durable any more."""

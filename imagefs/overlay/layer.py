@@ -51,6 +51,7 @@ class Layer:
         self._space: Space | None = None
         self._changing = False
         self._recovering = False
+        self._sync_failure: ImagefsError | None = None
         self._sync_lock = threading.Lock()
         self._open_lock = threading.RLock()
         self._descriptors: list[int] = []
@@ -167,7 +168,7 @@ class Layer:
         begin, end = max(free, key=lambda gap: gap[1] - gap[0], default=(0, 0))
         if end - begin < length:
             raise NoSpace(f"Overlay {self.directory} is full: commit it or delete files in it")
-        self.heap.punch([(begin, end)])
+        self.heap.renew((begin, end))
         self.space.use((begin, end))
 
     # -- durability ---------------------------------------------------------------------
@@ -176,17 +177,22 @@ class Layer:
         """Everything that was changed before is durable afterwards. Blocks; any thread.
 
         Data comes before the rows that name it, and rows that end before their data goes.
+        Once it has failed it fails until the overlay is opened again: the kernel may have
+        dropped what it could not write, and a second attempt would not know.
         """
         with self._sync_lock:
             heap = self._heap
             if heap is None or not (self._changing or self._recovering):
                 return
+            if self._sync_failure is not None:
+                raise self._sync_failure
             released = heap.take_released()
             try:
                 heap.sync()
                 self._sync_database()
-            except BaseException:
+            except ImagefsError as error:
                 heap.give_back(released)
+                self._sync_failure = error
                 raise
             heap.punch(released)
 
@@ -258,6 +264,7 @@ class Layer:
             self._descriptors = []
             self._heap = self._database = self._space = None
             self._changing = self._recovering = False
+            self._sync_failure = None
 
 
 def _is_made(directory: Path) -> bool:

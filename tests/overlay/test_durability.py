@@ -250,6 +250,21 @@ def test_a_sync_writes_data_first_rows_second_and_gives_space_back_last(
     ]
 
 
+def test_a_sync_that_failed_is_not_believed_when_it_is_tried_again(
+    bench: Bench, disk: SyncedDisk
+) -> None:
+    prepare(bench)
+    disk.fail_at = disk.changes + 1
+    for _ in range(2):
+        with pytest.raises(IOFailure):
+            bench.overlay.sync()
+    with pytest.raises(IOFailure):
+        bench.overlay.close()
+    assert bench.read(b"d/file") == b"content"
+    bench.overlay.sync()
+    assert contradiction(bench) == []
+
+
 def test_the_first_sync_makes_the_files_themselves_durable(bench: Bench, disk: SyncedDisk) -> None:
     bench.make(b"new")
     disk.calls.clear()
