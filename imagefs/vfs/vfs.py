@@ -17,6 +17,7 @@ import msgspec
 from imagefs.catalog import Catalog, Kind, State
 from imagefs.disk import Disk, Space
 from imagefs.errors import (
+    Corrupt,
     CrossDevice,
     Exists,
     IsADirectory,
@@ -241,7 +242,10 @@ class Vfs:
     def read(self, fh: FileHandle, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`: fewer only at the end of the file."""
         file = self._files[fh]
-        return file.volume.overlay.read(file.ino, offset, size)
+        try:
+            return file.volume.overlay.read(file.ino, offset, size)
+        except Corrupt as error:
+            raise Corrupt(f"{file.volume.row.reference}: {error}") from error
 
     def write(self, fh: FileHandle, offset: int, data: bytes) -> int:
         """Write all of `data` at `offset`; returns its length."""
