@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,58 @@ def test_the_first_sync_makes_the_files_themselves_durable(bench: Bench, disk: S
     bench.make(b"again")
     bench.overlay.sync()
     assert disk.calls == [("fdatasync", "meta.db-wal")]
+
+
+def test_released_neighbours_are_given_back_together(bench: Bench, disk: SyncedDisk) -> None:
+    for number in range(20):
+        bench.make(b"%02d" % number, content=b"x" * 5000)
+    for number in [*range(1, 20, 2), *range(18, 0, -2)]:
+        unlink(bench, b"%02d" % number)
+    bench.overlay.sync()
+    assert disk.names("punch_hole") == ["heap"]
+    assert bench.read(b"00") == b"x" * 5000
+
+
+def test_syncing_in_another_thread_disturbs_nothing(bench: Bench) -> None:
+    """A worker syncs all the time while files come, change and go."""
+    prepare(bench)
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def sync() -> None:
+        try:
+            while not ended.is_set():
+                bench.overlay.sync()
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failures.append(error)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    kept: dict[bytes, bytes] = {}
+    try:
+        for number in range(300):
+            name, content = b"file %d" % number, b"%d" % number * (1 + number * 97 % 9000)
+            bench.make(name, content=content)
+            if number % 3:
+                unlink(bench, name)
+            else:
+                kept[name] = content
+    finally:
+        ended.set()
+        thread.join()
+    assert failures == []
+    for name, content in kept.items():
+        assert bench.read(name) == content
+    assert contradiction(bench) == []
+
+
+def test_what_is_abandoned_waits_for_no_disk(bench: Bench, disk: SyncedDisk) -> None:
+    prepare(bench)
+    assert bench.overlay.is_open
+    disk.calls.clear()
+    bench.overlay.abandon()
+    assert [call for call, _ in disk.calls if call == "fdatasync"] == []
+    Overlay.delete(bench.directory, disk)
 
 
 def after_power_loss(bench: Bench, rows: Path) -> Bench:
