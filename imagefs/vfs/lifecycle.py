@@ -252,7 +252,7 @@ class Lifecycle:
     def remove_row(self, row: TreeRow) -> None:
         """Like `remove`, for a name the kernel is not to be told of."""
         self._withdraw(row, "deleted")
-        self._catalog.delete(row, self._clock())
+        self._volumes.freeing(lambda: self._catalog.delete(row, self._clock()))
         self._superseded_volume(row)
 
     def undelete(self, reference: str) -> Information:

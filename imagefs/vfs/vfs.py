@@ -183,7 +183,9 @@ class Vfs:
             self._namespace.unlink(self._place(parent), name)
             return
         volume = self._volumes[tree_of(parent)]
-        self._removed(volume, volume.require_changeable().unlink(ino_of(parent), name))
+        overlay = volume.require_changeable()
+        ino = self._volumes.freeing(lambda: overlay.unlink(ino_of(parent), name))
+        self._removed(volume, ino)
 
     def rmdir(self, parent: NodeId, name: bytes) -> None:
         """Remove an empty directory; in images/, an image whatever it holds."""
@@ -191,7 +193,9 @@ class Vfs:
             self._namespace.rmdir(self._place(parent), name)
             return
         volume = self._volumes[tree_of(parent)]
-        self._removed(volume, volume.require_changeable().rmdir(ino_of(parent), name))
+        overlay = volume.require_changeable()
+        ino = self._volumes.freeing(lambda: overlay.rmdir(ino_of(parent), name))
+        self._removed(volume, ino)
 
     def rename(
         self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, flags: int

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from imagefs.catalog import Catalog, TreeRow
 from imagefs.catalog.rows import Sealed
 from imagefs.disk import Disk
-from imagefs.errors import NotReady, Stale
+from imagefs.errors import NoSpace, NotReady, Stale
 from imagefs.format.directory import Entry as TreeEntry
 from imagefs.model import ROOT_INO, Ino, ObjectId, TreeNumber
 from imagefs.overlay import Overlay
@@ -24,6 +24,8 @@ from imagefs.store import Store
 from imagefs.tree import Tree, build
 from imagefs.tree.pages import Pages
 from imagefs.vfs.volume import Volume
+
+T = TypeVar("T")
 
 OVERLAYS = "overlays"
 _EMPTY_ROOT_MODE = 0o40755
@@ -108,6 +110,15 @@ class Volumes:
             else:
                 volume.overlay.close()
             del self._volumes[volume.row.number]
+
+    def freeing(self, action: Callable[[], T]) -> T:
+        """Do what frees space; on a full disk the store's reserve makes that possible."""
+        try:
+            return action()
+        except NoSpace:
+            if not self._store.release_reserve():
+                raise
+            return action()
 
     def chores(self) -> list[Callable[[], None]]:
         """Steps that remove overlays nobody needs."""
