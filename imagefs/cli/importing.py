@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(readable=False))
 @click.argument("name")
 @at_place
 def import_command(place: Place, source: str, name: str) -> None:

@@ -15,7 +15,7 @@ _DEFAULT_MOUNTPOINT = "~/cloud"
 
 
 @click.command("mount")
-@click.argument("mountpoint", required=False, type=click.Path())
+@click.argument("mountpoint", required=False, type=click.Path(readable=False))
 @at_place
 @click.option("--seal-after", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS",
               help="Seal a draft nobody writes to; 0 for never.  [default: 60]")  # fmt: skip
@@ -68,7 +68,9 @@ def _serve_here(settings: Any, debug: bool) -> None:
 
 
 @click.command("umount")
-@click.argument("mountpoint", required=False, type=click.Path(), default=_DEFAULT_MOUNTPOINT)
+@click.argument(
+    "mountpoint", required=False, type=click.Path(readable=False), default=_DEFAULT_MOUNTPOINT
+)
 def umount_command(mountpoint: str) -> None:
     """End the mount at MOUNTPOINT; comes back when its daemon has put everything away."""
     from imagefs.daemon import mountpoint as mountpoints

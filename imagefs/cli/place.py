@@ -59,6 +59,6 @@ def at_place(function: F) -> Callable[..., Any]:
     return click.option(
         "--store",
         metavar="DIR",
-        type=click.Path(),
+        type=click.Path(readable=False),
         help="Default: $IMAGEFS_STORE, else ~/.local/share/imagefs.",
     )(wrapped)
