@@ -113,7 +113,9 @@ class Lifecycle:
 
     def create_draft(self, name: bytes | str) -> TreeRow:
         """A new empty draft; raises InvalidName, Exists."""
-        return self._catalog.create_draft(self._account, check_image_name(name), self._clock())
+        name = check_image_name(name)
+        self._volumes.tree(None)
+        return self._catalog.create_draft(self._account, name, self._clock())
 
     def publish(self, name: str, manifest: bytes, stored: int = 0) -> ImageInformation:
         """Make a tree that is complete in the store the image `name`; raises Exists."""
@@ -152,6 +154,7 @@ class Lifecycle:
         volume = self._volumes.in_use(row.number)
         if volume is not None:
             volume.require_closed("made a draft again")
+        self._volumes.tree(row.manifest)
         new = self._catalog.unseal(row)
         if volume is not None:
             self._volumes.supersede(volume, remove=False)
@@ -228,6 +231,7 @@ class Lifecycle:
         """Put an instance back to the state of its image; raises Busy."""
         row = self._instance_row(instance)
         self._withdraw(row, "reset")
+        self._volumes.tree(row.manifest)
         new = self._catalog.reset(row, self._clock())
         self._superseded_volume(row)
         self.superseded(new)
@@ -267,6 +271,7 @@ class Lifecycle:
             raise NotFound(
                 f"Nothing deleted bears the name {reference}; `imagefs ls --deleted` lists what does"
             )
+        self._volumes.tree(row.manifest)
         row = self._catalog.undelete(row)
         if self._volumes.in_use(row.number) is not None:
             self._volumes.open(row)

@@ -8,10 +8,11 @@ the daemon runs the steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from imagefs.catalog import Catalog, State
+from imagefs.catalog import State, TreeRow
+from imagefs.errors import ImagefsError
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.volume import Volume
 from imagefs.vfs.volumes import Volumes
@@ -29,7 +30,10 @@ thousands of descriptors. Opening them again costs a millisecond."""
 
 
 class Upkeep:
-    """The background work of one account's view; `seal_after` in seconds, 0 for never."""
+    """The background work of one account's view; `seal_after` in seconds, 0 for never.
+
+    `drafts` were left by an earlier mount: time goes on sealing them.
+    """
 
     def __init__(
         self,
@@ -37,26 +41,17 @@ class Upkeep:
         lifecycle: Lifecycle,
         clock: Callable[[], int],
         seal_after: float,
+        drafts: Iterable[TreeRow],
     ) -> None:
         self._volumes = volumes
         self._lifecycle = lifecycle
         self._clock = clock
         self._seal_after = int(seal_after * SECOND)
-
-    def open_drafts(self, catalog: Catalog, account: str) -> None:
-        """Drafts left by an earlier mount are in use at once, so that time can seal them.
-
-        What they hold counts as one change made now.
-        """
-        for row in catalog.images(account):
-            if row.state is State.DRAFT:
-                volume = self._volumes.open(row)
-                if volume.overlay.entries:
-                    volume.changed(self._clock())
+        self._left = {row.number: row for row in drafts if row.state is State.DRAFT}
 
     def next_due(self) -> int | None:
         """When (ns) `due` has something: 0 for now, None for not before something changes."""
-        if self._volumes.chores():
+        if self._left or self._volumes.chores():
             return 0
         times = [volume.last_change + self._seal_after for volume in self._unsealed()]
         times += [volume.unsynced_since + FLUSH_AFTER for volume in self._unsynced()]
@@ -66,7 +61,8 @@ class Upkeep:
     def due(self) -> list[Step]:
         """Steps that are due. One that fails is due again only after as long as before."""
         now = self._clock()
-        steps: list[Step] = list(self._volumes.chores())
+        steps: list[Step] = [partial(self._take_up, row) for row in self._left.values()]
+        steps += self._volumes.chores()
         for volume in self._unsynced():
             if volume.unsynced_since + FLUSH_AFTER <= now:
                 volume.unsynced_since = now
@@ -80,6 +76,22 @@ class Upkeep:
                 volume.last_change = now
                 steps.append(partial(self._seal, volume))
         return steps
+
+    def _take_up(self, row: TreeRow) -> None:
+        """A draft left by an earlier mount is in use from now on; what it holds counts as one
+        change made now."""
+        if self._volumes.in_use(row.number) is not None:
+            del self._left[row.number]
+            return
+        try:
+            volume = self._volumes.open(row)
+            filled = volume.overlay.entries
+        except ImagefsError:
+            del self._left[row.number]
+            raise
+        if filled:
+            volume.changed(self._clock())
+        del self._left[row.number]
 
     def _unsealed(self) -> Iterator[Volume]:
         """Drafts that time alone will seal: written to, and no file open for writing.

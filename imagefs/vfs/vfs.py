@@ -68,8 +68,9 @@ class Vfs:
         self._directories: Handles[OpenDirectory] = Handles()
         self.on_stale: Callable[[Superseded], None] = _nothing
         self._listing = Listing(self._namespace)
-        self._upkeep = Upkeep(self._volumes, self.lifecycle, clock, options.seal_after)
-        self._upkeep.open_drafts(catalog, account)
+        self._upkeep = Upkeep(
+            self._volumes, self.lifecycle, clock, options.seal_after, catalog.images(account)
+        )
 
     def __repr__(self) -> str:
         return (

@@ -7,6 +7,7 @@ directory that no row names is garbage from a crash and is removed at the next s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from imagefs.vfs.volume import Volume
 T = TypeVar("T")
 
 OVERLAYS = "overlays"
+_RECENT_TREES = 4
 _EMPTY_ROOT_MODE = 0o40755
 
 
@@ -46,6 +48,7 @@ class Volumes:
         self._trees: WeakValueDictionary[ObjectId, Tree] = WeakValueDictionary()
         # Shared, because images share directories and memory is bounded once for all.
         self._pages = Pages(store.get_nowait)
+        self._recent: deque[Tree] = deque(maxlen=_RECENT_TREES)
         self._empty: ObjectId | None = None
         self._garbage = self._leftovers(account)
 
@@ -80,13 +83,20 @@ class Volumes:
         return volume
 
     def tree(self, manifest: ObjectId | None) -> Tree:
-        """The stored tree of a manifest, for the loop's thread; None is the empty tree."""
+        """The stored tree of a manifest, for the loop's thread; None is the empty tree.
+
+        Its manifest is in memory then and stays there for the rest of the step: a step that
+        is to change the catalog calls this first, because nothing after a change may raise
+        NotReady.
+        """
         if manifest is None:
             manifest = self._empty_manifest()
         tree = self._trees.get(manifest)
         if tree is None:
             tree = Tree(self._store.get_nowait, manifest, self._pages)
             self._trees[manifest] = tree
+        _ = tree.manifest  # may raise NotReady, better here than later
+        self._recent.append(tree)
         return tree
 
     def supersede(self, volume: Volume, *, remove: bool) -> None:

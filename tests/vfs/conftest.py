@@ -14,7 +14,7 @@ import pytest
 from imagefs.catalog import Catalog
 from imagefs.disk import Disk
 from imagefs.errors import NotFound, NotReady
-from imagefs.model import AttributeChange, NodeId
+from imagefs.model import AttributeChange, NodeId, ObjectId
 from imagefs.store import Store
 from imagefs.vfs import Caller, Entry, FileHandle, MountOptions, Superseded, Vfs
 
@@ -41,20 +41,37 @@ def run(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 class View:
     """One account's view, by path, as a program would use it."""
 
-    def __init__(self, directory: Path, options: MountOptions, account: str = "ann") -> None:
+    def __init__(self, directory: Path, options: MountOptions, *, cold: bool = False) -> None:
         self.directory = directory
         self.options = options
-        self.account = account
+        self.account = "ann"
         self.disk = Disk()
         self.now = 1_700_000_000_000_000_000
         self.stale: list[Superseded] = []
+        self.cold = cold
+        self.warm: set[ObjectId] = set()
         self._ticks = count()
         self.open()
+
+    def fetch(self, oid: ObjectId) -> bytes:
+        """Stored objects as on a cold machine: the first attempt of every step must wait."""
+        if oid not in self.warm:
+            raise NotReady(("cold", oid), lambda: self.warm.add(oid))
+        return self.store.get(oid)
+
+    def run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Take a step; what it had to wait for is cold again afterwards."""
+        try:
+            return run(step, *args, **kwargs)
+        finally:
+            self.warm.clear()
 
     def open(self) -> None:
         if not (self.directory / "format").exists():
             Store.create(self.directory, self.disk).close()
         self.store = Store.open(self.directory, self.disk)
+        if self.cold:
+            self.store.get_nowait = self.fetch  # type: ignore[method-assign]
         self.catalog = Catalog(self.directory / "catalog.db")
         self.vfs = Vfs(self.store, self.catalog, self.account, self.options, self.clock, self.disk)
         self.vfs.on_stale = self.stale.append
@@ -74,10 +91,10 @@ class View:
     # -- paths --------------------------------------------------------------------------
 
     def entry(self, path: str) -> Entry:
-        entry = run(self.vfs.getattr, ROOT)
+        entry = self.run(self.vfs.getattr, ROOT)
         for name in path.strip("/").split("/"):
             if name:
-                found = run(self.vfs.lookup, entry.node, name.encode(), ANN)
+                found = self.run(self.vfs.lookup, entry.node, name.encode(), ANN)
                 if found is None:
                     raise NotFound(path)
                 entry = found
@@ -100,61 +117,63 @@ class View:
     # -- operations ---------------------------------------------------------------------
 
     def mkdir(self, path: str, mode: int = 0o755) -> Entry:
-        return run(self.vfs.mkdir, *self.at(path), mode, ANN)
+        return self.run(self.vfs.mkdir, *self.at(path), mode, ANN)
 
     def rmdir(self, path: str) -> None:
-        run(self.vfs.rmdir, *self.at(path))
+        self.run(self.vfs.rmdir, *self.at(path))
 
     def unlink(self, path: str) -> None:
-        run(self.vfs.unlink, *self.at(path))
+        self.run(self.vfs.unlink, *self.at(path))
 
     def symlink(self, target: str, path: str) -> Entry:
-        return run(self.vfs.symlink, *self.at(path), target.encode(), ANN)
+        return self.run(self.vfs.symlink, *self.at(path), target.encode(), ANN)
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
-        run(self.vfs.rename, *self.at(old), *self.at(new), flags)
+        self.run(self.vfs.rename, *self.at(old), *self.at(new), flags)
 
     def link(self, old: str, new: str) -> None:
-        run(self.vfs.link, self.node(old), *self.at(new))
+        self.run(self.vfs.link, self.node(old), *self.at(new))
 
     def create(self, path: str, mode: int = 0o644) -> FileHandle:
-        fh, _ = run(self.vfs.create, *self.at(path), mode, os.O_RDWR, ANN)
+        fh, _ = self.run(self.vfs.create, *self.at(path), mode, os.O_RDWR, ANN)
         return fh
 
     def open_file(self, path: str, flags: int = os.O_RDONLY) -> FileHandle:
-        return run(self.vfs.open, self.node(path), flags, ANN)
+        return self.run(self.vfs.open, self.node(path), flags, ANN)
 
     def write(self, path: str, data: bytes, offset: int = 0) -> None:
         fh = self.open_file(path, os.O_RDWR) if self.exists(path) else self.create(path)
-        assert run(self.vfs.write, fh, offset, data) == len(data)
-        run(self.vfs.release, fh)
+        assert self.run(self.vfs.write, fh, offset, data) == len(data)
+        self.run(self.vfs.release, fh)
 
     def read(self, path: str, size: int = 1 << 20) -> bytes:
         fh = self.open_file(path)
         try:
-            return run(self.vfs.read, fh, 0, size)
+            return self.run(self.vfs.read, fh, 0, size)
         finally:
-            run(self.vfs.release, fh)
+            self.run(self.vfs.release, fh)
 
     def ls(self, path: str) -> list[str]:
-        fh = run(self.vfs.opendir, self.node(path))
-        names = [name.decode() for name, _, _ in run(lambda: list(self.vfs.readdir(fh, 0)))]
-        run(self.vfs.releasedir, fh)
+        fh = self.run(self.vfs.opendir, self.node(path))
+        names = [name.decode() for name, _, _ in self.run(lambda: list(self.vfs.readdir(fh, 0)))]
+        self.run(self.vfs.releasedir, fh)
         assert names[:2] == [".", ".."]
         return names[2:]
 
     def chmod(self, path: str, mode: int) -> Entry:
-        return run(self.vfs.setattr, self.node(path), AttributeChange(mode=mode), None, ANN)
+        return self.run(self.vfs.setattr, self.node(path), AttributeChange(mode=mode), None, ANN)
 
     def mode(self, path: str) -> int:
         return stat.S_IMODE(self.entry(path).attributes.mode)
 
     def attribute(self, path: str, name: str) -> str:
-        return run(self.vfs.getxattr, self.node(path), f"user.imagefs.{name}".encode()).decode()
+        return self.run(
+            self.vfs.getxattr, self.node(path), f"user.imagefs.{name}".encode()
+        ).decode()
 
     def tick(self) -> None:
         for step in self.vfs.tick():
-            run(step)
+            self.run(step)
 
     def settle(self) -> None:
         """Half a minute passes without changes."""
@@ -163,13 +182,14 @@ class View:
             self.tick()
 
     def lifecycle(self, verb: str, *args: Any) -> Any:
-        return run(getattr(self.vfs.lifecycle, verb), *args)
+        return self.run(getattr(self.vfs.lifecycle, verb), *args)
 
 
-@pytest.fixture
-def view(tmp_path: Path) -> Iterator[View]:
-    """A fresh view of a root user's mount."""
-    view = View(tmp_path / "store", MountOptions(uid=0, gid=0, enforced=True))
+@pytest.fixture(params=["warm", "cold"])
+def view(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[View]:
+    """A fresh view of a root user's mount; cold, every step waits for every stored object."""
+    options = MountOptions(uid=0, gid=0, enforced=True)
+    view = View(tmp_path / "store", options, cold=request.param == "cold")
     yield view
     view.close()
 

@@ -11,7 +11,7 @@ from imagefs.errors import Busy, Exists, InvalidName, NoAttribute, NoSpace, NotF
 from imagefs.errors import NotReady as Waiting
 from imagefs.vfs import MountOptions
 from imagefs.vfs.node import tree_of
-from tests.vfs.conftest import ANN, View, run
+from tests.vfs.conftest import ANN, View
 
 SECOND = 1_000_000_000
 
@@ -66,7 +66,7 @@ def test_sealing_waits_for_writers(view: View) -> None:
         view.chmod("images/web", 0o555)
     with pytest.raises(Busy):
         view.mkdir("instances/web/n1")
-    run(view.vfs.release, fh)
+    view.run(view.vfs.release, fh)
     view.lifecycle("seal", "web")
     view.lifecycle("seal", "web")
 
@@ -92,7 +92,7 @@ def test_time_seals_what_was_written(view: View) -> None:
     fh = view.open_file("images/web/d/g", os.O_WRONLY)
     view.tick()
     assert view.attribute("images/web", "state") == "draft"
-    run(view.vfs.release, fh)
+    view.run(view.vfs.release, fh)
     view.tick()
     assert view.attribute("images/web", "state") == "sealed"
     view.now += 10**6 * SECOND
@@ -105,6 +105,8 @@ def test_time_seals_drafts_of_an_earlier_mount(view: View) -> None:
     view.mkdir("images/web")
     fill(view, "images/web")
     view.remount()
+    assert view.vfs.next_due() == 0
+    view.tick()
     view.now += 61 * SECOND
     view.tick()
     assert view.attribute("images/web", "state") == "sealed"
@@ -177,12 +179,12 @@ def test_changes_become_durable_within_seconds(base: View) -> None:
     assert later is None or later - base.now > 20 * SECOND
     fh = base.open_file("instances/base/n1/x", os.O_WRONLY)
     base.vfs.fsync(fh)
-    run(base.vfs.write, fh, 0, b"2")
+    base.run(base.vfs.write, fh, 0, b"2")
     with pytest.raises(Waiting):
         base.vfs.fsync(fh)
-    run(base.vfs.fsync, fh)
+    base.run(base.vfs.fsync, fh)
     base.vfs.fsync(fh)
-    run(base.vfs.release, fh)
+    base.run(base.vfs.release, fh)
 
 
 def test_equal_trees_have_equal_digests(base: View) -> None:
@@ -202,7 +204,7 @@ def test_reset_puts_an_instance_back(base: View) -> None:
     fh = base.open_file("instances/base/n1/etc/motd")
     with pytest.raises(Busy):
         base.lifecycle("reset", "base/n1")
-    run(base.vfs.release, fh)
+    base.run(base.vfs.release, fh)
     base.lifecycle("reset", "base/n1")
     assert base.stale[-1].name == b"n1"
     assert base.read("instances/base/n1/etc/motd") == b"hello\n"
@@ -247,7 +249,7 @@ def test_information(base: View) -> None:
     assert instance.parent == "base"
     for name, value in (("kind", "instance"), ("image", "base"), ("owner", "ann")):
         assert base.attribute("instances/base/n1", name) == value
-    assert run(base.vfs.listxattr, base.node("images/base")) == ()
+    assert base.run(base.vfs.listxattr, base.node("images/base")) == ()
     for path, name in (
         ("images/base", "nothing"),
         ("images/base", "image"),
@@ -307,11 +309,11 @@ def test_files_of_an_overlay_are_closed_when_nobody_changes_it(base: View) -> No
 def test_files_stay_open_for_what_lost_its_name(base: View) -> None:
     base.mkdir("instances/base/n1")
     fh = base.create("instances/base/n1/x")
-    run(base.vfs.write, fh, 0, b"still here")
+    base.run(base.vfs.write, fh, 0, b"still here")
     base.unlink("instances/base/n1/x")
     base.now += 60 * SECOND
     base.tick()
     base.now += 60 * SECOND
     base.tick()
-    assert run(base.vfs.read, fh, 0, 20) == b"still here"
-    run(base.vfs.release, fh)
+    assert base.run(base.vfs.read, fh, 0, 20) == b"still here"
+    base.run(base.vfs.release, fh)

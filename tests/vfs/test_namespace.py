@@ -21,7 +21,7 @@ from imagefs.errors import (
     ReadOnly,
 )
 from imagefs.model import AttributeChange
-from tests.vfs.conftest import ANN, View, run
+from tests.vfs.conftest import ANN, View
 
 
 def test_the_top(view: View) -> None:
@@ -87,7 +87,7 @@ def test_rmdir_of_an_image_with_an_open_file_is_refused(base: View) -> None:
     fh = base.open_file("images/base/etc/hosts")
     with pytest.raises(Busy, match="open"):
         base.rmdir("images/base")
-    run(base.vfs.release, fh)
+    base.run(base.vfs.release, fh)
     base.rmdir("images/base")
 
 
@@ -106,7 +106,7 @@ def test_an_alias_clones_its_target(base: View) -> None:
     base.symlink("base", "images/stable")
     entry = base.entry("images/stable")
     assert stat.S_ISLNK(entry.attributes.mode)
-    assert run(base.vfs.readlink, entry.node) == b"base"
+    assert base.run(base.vfs.readlink, entry.node) == b"base"
     assert base.ls("images") == ["base", "stable"]
     base.mkdir("instances/stable/n1")
     assert base.read("instances/stable/n1/etc/motd") == b"hello\n"
@@ -174,7 +174,7 @@ def test_an_instance_moved_to_images_is_a_sealed_image(base: View) -> None:
     fh = base.open_file("instances/base/n1/etc/new", os.O_WRONLY)
     with pytest.raises(Busy):
         base.rename("instances/base/n1", "images/web")
-    run(base.vfs.release, fh)
+    base.run(base.vfs.release, fh)
     reading = base.open_file("instances/base/n1/etc/new")
     old = base.node("instances/base/n1/etc")
     base.rename("instances/base/n1", "images/web")
@@ -186,11 +186,11 @@ def test_an_instance_moved_to_images_is_a_sealed_image(base: View) -> None:
     with pytest.raises(ReadOnly):
         base.write("images/web/etc/new", b"x")
     # What was open goes on, and changes nothing.
-    assert run(base.vfs.read, reading, 0, 10) == b"new"
-    assert run(base.vfs.getattr, old).node == old
+    assert base.run(base.vfs.read, reading, 0, 10) == b"new"
+    assert base.run(base.vfs.getattr, old).node == old
     with pytest.raises(ReadOnly):
-        run(base.vfs.unlink, old, b"new")
-    run(base.vfs.release, reading)
+        base.run(base.vfs.unlink, old, b"new")
+    base.run(base.vfs.release, reading)
 
 
 def test_rmdir_of_an_instance_needs_an_empty_one(base: View) -> None:
@@ -232,10 +232,10 @@ def test_every_change_in_a_sealed_image_is_refused(base: View) -> None:
         lambda: base.link("images/base/big", "images/base/bigger"),
         lambda: base.open_file("images/base/big", os.O_RDWR),
         lambda: base.chmod("images/base/big", 0o600),
-        lambda: run(base.vfs.setattr, hosts, AttributeChange(mtime=1), None, ANN),
-        lambda: run(base.vfs.setattr, root, AttributeChange(uid=7), None, ANN),
-        lambda: run(base.vfs.setxattr, hosts, b"user.x", b"1"),
-        lambda: run(base.vfs.removexattr, hosts, b"user.x"),
+        lambda: base.run(base.vfs.setattr, hosts, AttributeChange(mtime=1), None, ANN),
+        lambda: base.run(base.vfs.setattr, root, AttributeChange(uid=7), None, ANN),
+        lambda: base.run(base.vfs.setxattr, hosts, b"user.x", b"1"),
+        lambda: base.run(base.vfs.removexattr, hosts, b"user.x"),
     ]
     for action in refused:
         with pytest.raises(ReadOnly):
