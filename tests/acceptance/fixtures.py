@@ -1,6 +1,7 @@
 """What the acceptance and crash tests stand on: people with homes, and a Debian system."""
 
 import fcntl
+import grp
 import os
 import pwd
 import re
@@ -104,12 +105,12 @@ def user(request: pytest.FixtureRequest, user_checkout: Path) -> Iterator[Person
 
 
 def ordinary_user() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(USER)
-    except KeyError:
-        command = ["useradd", "--system", "--user-group", "--no-create-home", USER]
-        subprocess.run(command, check=True)
-        return pwd.getpwnam(USER)
+    """A user for tests, made when missing; a group of that name may be there already."""
+    if not any(entry.pw_name == USER for entry in pwd.getpwall()):
+        has_group = any(entry.gr_name == USER for entry in grp.getgrall())
+        group = ["--gid", USER] if has_group else ["--user-group"]
+        subprocess.run(["useradd", "--system", "--no-create-home", *group, USER], check=True)
+    return pwd.getpwnam(USER)
 
 
 @pytest.fixture(params=["root", "user"])
