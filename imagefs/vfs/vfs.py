@@ -387,7 +387,9 @@ class Vfs:
         volume = self._volumes[tree_of(entry.node)]
         if volume.row.kind is not Kind.IMAGE:
             return entry
-        change = AttributeChange(mode=mode & 0o7777, uid=caller.uid, gid=caller.gid)
+        change = AttributeChange(
+            mode=mode & 0o7777, uid=caller.uid, gid=caller.gid, mtime=self._clock()
+        )
         return Entry(entry.node, volume.overlay.change_attributes(ROOT_INO, change))
 
     def _removed(self, volume: Volume, ino: Ino | None) -> None:
@@ -421,8 +423,9 @@ class Vfs:
         if volume.row.state is State.SEALED:
             if not mode & stat.S_IWUSR:
                 return volume.attributes(ROOT_INO)
-            new = self.lifecycle.unseal(volume.row)
-            return self._volumes.open(new).attributes(ROOT_INO)
+            draft = self._volumes.open(self.lifecycle.unseal(volume.row))
+            draft.changed(self._clock())  # so that time seals it again
+            return draft.attributes(ROOT_INO)
         if volume.superseded:
             # This node was the draft that has just been sealed, here or by its first use.
             return volume.attributes(ROOT_INO)

@@ -35,6 +35,10 @@ def test_chmod_seals_and_unseals(view: View) -> None:
     view.chmod("images/web", 0o755)
     assert view.attribute("images/web", "state") == "draft"
     assert view.mode("images/web") == 0o755
+    view.now += 61 * SECOND
+    view.tick()
+    assert view.attribute("images/web", "state") == "sealed"
+    view.chmod("images/web", 0o755)
     view.write("images/web/x", b"1")
     view.unlink("images/web/x")
     view.lifecycle("seal", "web")

@@ -53,6 +53,7 @@ def test_mkdir_in_images_makes_an_empty_draft(view: View) -> None:
     assert view.ls("images") == ["web"]
     assert view.ls("images/web") == []
     assert view.mode("images/web") == 0o750
+    assert view.entry("images/web").attributes.mtime >= view.now
     assert view.attribute("images/web", "state") == "draft"
     with pytest.raises(Exists):
         view.mkdir("images/web")
