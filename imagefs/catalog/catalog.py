@@ -18,7 +18,7 @@ import msgspec
 
 from imagefs.catalog import schema
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
-from imagefs.errors import Busy, Corrupt, Exists, ImagefsError, IOFailure, NoSpace, NotFound
+from imagefs.errors import Exists, NotFound
 from imagefs.model import ObjectId, TreeNumber
 
 _COLUMNS = (
@@ -272,7 +272,7 @@ class Catalog:
         try:
             yield
         except sqlite3.Error as error:
-            raise _mapped(error, self._path) from error
+            raise schema.failure(error, self._path) from error
 
     def _fetch(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         with self._mapped_errors():
@@ -345,17 +345,3 @@ class Catalog:
 
 def _row(values: tuple[Any, ...]) -> TreeRow:
     return msgspec.convert(values, TreeRow, strict=False)  # SQLite has no booleans
-
-
-def _mapped(error: sqlite3.Error, path: Path) -> ImagefsError:
-    """The error of ours for one of SQLite's."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return NoSpace(f"No space left for the catalog {path}")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Corrupt(
-            f"The catalog {path} is damaged ({error}); put a good copy of it in its place"
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Busy(f"The catalog {path} is locked by another process: try again")
-    return IOFailure(f"The catalog {path} cannot be used: {error}")

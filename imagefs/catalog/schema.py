@@ -12,9 +12,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from imagefs.errors import Corrupt, StoreError
+from imagefs.errors import Busy, Corrupt, ImagefsError, IOFailure, NoSpace, StoreError
 
 VERSION = 1
+_SHARED_MEMORY_FULL = sqlite3.SQLITE_IOERR_SHMSIZE
+"""What opening a database on a full disk fails with."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS tree (
@@ -52,20 +54,32 @@ CREATE TABLE IF NOT EXISTS place (
 def connect(path: Path) -> sqlite3.Connection:
     """Open or create the catalog at `path`.
 
-    Raises StoreError for a newer format, Corrupt for a damaged file.
+    Raises StoreError for a newer format, Corrupt for a damaged file, NoSpace, Busy, IOFailure.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
     try:
         _prepare(connection, path)
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         connection.close()
-        raise Corrupt(
-            f"The catalog {path} is damaged ({error}); put a good copy of it in its place"
-        ) from error
+        raise failure(error, path) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def failure(error: sqlite3.Error, path: Path) -> ImagefsError:
+    """The error of ours for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL or code == _SHARED_MEMORY_FULL:
+        return NoSpace(f"No space left for the catalog {path}: free some and try again")
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corrupt(
+            f"The catalog {path} is damaged ({error}): put a good copy of it in its place"
+        )
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(f"The catalog {path} is locked by another process: try again")
+    return IOFailure(f"The catalog {path} cannot be used: {error}")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
