@@ -320,7 +320,7 @@ class Catalog:
         except sqlite3.IntegrityError as error:
             kind = "Instance" if place else "Image"
             reference = f"{place}/{name}" if place else name
-            raise Exists(f"{kind} {reference} exists already") from error
+            raise Exists(f"{kind} {reference} exists already: choose another name") from error
 
     def _replace(self, row: TreeRow) -> None:
         """Remove a row that another one is about to stand for."""
@@ -340,7 +340,7 @@ class Catalog:
     def _refuse_taken(self, account: str, name: str) -> None:
         """Image names and aliases share one space."""
         if self.image(account, name) is not None or self.alias(account, name) is not None:
-            raise Exists(f"Image {name} exists already")
+            raise Exists(f"Image {name} exists already: choose another name")
 
 
 def _row(values: tuple[Any, ...]) -> TreeRow:

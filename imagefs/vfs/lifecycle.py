@@ -298,7 +298,9 @@ class Lifecycle:
     def _instance_row(self, reference: str) -> TreeRow:
         parsed = parse(reference)
         if not isinstance(parsed, InstanceReference):
-            raise InvalidName(f"{reference} is not an instance: those are called IMAGE/INSTANCE")
+            raise InvalidName(
+                f"{reference} is an image; the reference of an instance is IMAGE/INSTANCE"
+            )
         return self.instance(parsed)
 
     def _withdraw(self, row: TreeRow, what: str) -> None:
@@ -324,7 +326,7 @@ class Lifecycle:
     def _refuse_taken(self, name: str) -> None:
         """Say early that a name is taken, before work is done for nothing."""
         if self._catalog.image(self._account, name) or self._catalog.alias(self._account, name):
-            raise Exists(f"Image {name} exists already")
+            raise Exists(f"Image {name} exists already: choose another name")
 
     def _describe_image(self, row: TreeRow) -> ImageInformation:
         if row.state is State.SEALED:
@@ -348,5 +350,7 @@ def _figures(volume: Volume) -> tuple[int, int]:
 def _image_reference(reference: str) -> ImageReference:
     parsed = parse(reference)
     if not isinstance(parsed, ImageReference):
-        raise InvalidName(f"{reference} is not an image: images are called NAME or NAME@OWNER")
+        raise InvalidName(
+            f"{reference} is an instance; the reference of an image is its NAME alone"
+        )
     return parsed

@@ -90,18 +90,19 @@ class Volume:
     def require_no_writers(self, what: str) -> None:
         """Raise Busy while a file is open for writing."""
         if self.writers:
-            raise Busy(
-                f"{self.row.kind.capitalize()} {self.row.reference} can't be {what}:"
-                f" {self.writers} of its files are open for writing"
-            )
+            raise Busy(self._held(what, self.writers, "open for writing"))
 
     def require_closed(self, what: str) -> None:
         """Raise Busy while a file is open."""
         if self.files:
-            raise Busy(
-                f"{self.row.kind.capitalize()} {self.row.reference} can't be {what}:"
-                f" {self.files} of its files are open"
-            )
+            raise Busy(self._held(what, self.files, "open"))
+
+    def _held(self, what: str, count: int, how: str) -> str:
+        files = "a file in it is" if count == 1 else f"{count} files in it are"
+        return (
+            f"{self.row.kind.capitalize()} {self.row.reference} can't be {what} while {files}"
+            f" {how}: end what uses it (`fuser -vm` shows programs) and try again"
+        )
 
     def require_synced(self, target: int) -> None:
         """Raise NotReady with the work that makes the first `target` changes durable, if they
