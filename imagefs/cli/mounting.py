@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from imagefs.cli.place import Place, at_place
-from imagefs.errors import MountError, NotFound
+from imagefs.errors import Busy, MountError, NotFound
 
 _DEFAULT_MOUNTPOINT = "~/cloud"
 
@@ -44,12 +46,32 @@ def mount_command(
         owner=owner,
         debug=debug,
     )
-    if foreground:
-        _serve_here(settings, debug)
-    else:
-        from imagefs.daemon.launch import launch
+    with _explained(place):
+        if foreground:
+            _serve_here(settings, debug)
+        else:
+            from imagefs.daemon.launch import launch
 
-        launch(settings, os.environ)
+            launch(settings, os.environ)
+
+
+@contextlib.contextmanager
+def _explained(place: Place) -> Iterator[None]:
+    """Say it when the account is held by a daemon whose mount is to be seen only elsewhere."""
+    try:
+        yield
+    except Busy as error:
+        from imagefs.daemon.lock import AccountLock
+        from imagefs.daemon.mountpoint import mounted_type
+
+        holder = AccountLock(place.store, place.account).holder()
+        if holder is None or holder.mountpoint is None or mounted_type(Path(holder.mountpoint)):
+            raise
+        raise Busy(
+            f"Account {place.account} is not mounted at {holder.mountpoint} any more, but its"
+            f" daemon (PID {holder.pid}) still serves another mount namespace or bind mount;"
+            f" end those or `kill {holder.pid}`"
+        ) from error
 
 
 def _mountpoint(path: str) -> str:
@@ -72,7 +94,10 @@ def _serve_here(settings: Any, debug: bool) -> None:
     "mountpoint", required=False, type=click.Path(readable=False), default=_DEFAULT_MOUNTPOINT
 )
 def umount_command(mountpoint: str) -> None:
-    """End the mount at MOUNTPOINT; comes back when its daemon has put everything away."""
+    """End the mount at MOUNTPOINT; comes back when its daemon has put everything away.
+
+    A mount that is visible at other places, too (`mount --bind`), is left as it is.
+    """
     from imagefs.daemon import mountpoint as mountpoints
 
     path = Path(_mountpoint(mountpoint))

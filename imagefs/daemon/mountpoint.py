@@ -13,8 +13,8 @@ import re
 import select
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from imagefs.errors import Busy, MountError
 
@@ -25,6 +25,9 @@ _PROCESS_ATTRIBUTE = "user.imagefs.process"
 _MNT_DETACH = 2
 _DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
 """What a mount answers whose daemon is gone; the second, to what was asked while it went."""
+
+_END_SECONDS = 10.0
+"""How long a daemon may serve after its mount is gone from here."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -131,25 +134,96 @@ def _check_empty(mountpoint: Path) -> None:
         )
 
 
+class _Mount(NamedTuple):
+    """One line of the kernel's table; `group` and `master` are its peers and whom it follows."""
+
+    number: int
+    parent: int
+    device: str
+    root: Path
+    path: Path
+    group: str | None
+    master: str | None
+    kind: str
+
+
 def mounted_type(mountpoint: Path) -> str | None:
     """The type of the file system mounted exactly there, None for no mount."""
-    found = None
-    for path, kind in _mount_table():
-        if path == mountpoint:
-            found = kind
-    return found
+    mount = _mounted(_mount_table(), mountpoint)
+    return mount.kind if mount is not None else None
 
 
 def mounts() -> list[Path]:
     """Where imagefs is mounted."""
-    return [path for path, kind in _mount_table() if kind == OUR_TYPE]
+    return [mount.path for mount in _mount_table() if mount.kind == OUR_TYPE]
 
 
-def _mount_table() -> Iterator[tuple[Path, str]]:
-    """Mountpoints and types; of several mounts at one place the last is the visible one."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields, _, rest = line.partition(" - ")
-        yield Path(_unescape(fields.split()[4])), rest.split()[0]
+def is_dead(mountpoint: Path) -> bool:
+    """Whether an imagefs is mounted there whose daemon is gone."""
+    if mounted_type(mountpoint) != OUR_TYPE:
+        return False
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        return error.errno in _DEAD
+    return False
+
+
+def other_places(mountpoint: Path) -> list[Path]:
+    """Where what is mounted there is mounted too, and stays when it is unmounted there."""
+    table = _mount_table()
+    mount = _mounted(table, mountpoint)
+    if mount is None:
+        return []
+    by_number = {other.number: other for other in table}
+    return [
+        other.path
+        for other in table
+        if other.device == mount.device
+        and other.number != mount.number
+        and not _goes_with(other, mount, by_number)
+    ]
+
+
+def _goes_with(other: _Mount, mount: _Mount, by_number: dict[int, _Mount]) -> bool:
+    """Whether the kernel unmounts `other` when `mount` is: by propagation of its parent."""
+    parent, others_parent = by_number.get(mount.parent), by_number.get(other.parent)
+    if parent is None or others_parent is None or parent.group is None:
+        return False
+    if parent.group not in (others_parent.group, others_parent.master):
+        return False
+    return _inside(mount, parent) == _inside(other, others_parent)
+
+
+def _inside(mount: _Mount, parent: _Mount) -> Path:
+    """The mountpoint as a path in the parent's file system."""
+    return parent.root / mount.path.relative_to(parent.path)
+
+
+def _mounted(table: list[_Mount], mountpoint: Path) -> _Mount | None:
+    """What is visible there: the last of several mounts at one place."""
+    return next((mount for mount in reversed(table) if mount.path == mountpoint), None)
+
+
+def _mount_table() -> list[_Mount]:
+    text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    return [_parsed(line) for line in text.splitlines()]
+
+
+def _parsed(line: str) -> _Mount:
+    fields, _, rest = line.partition(" - ")
+    number, parent, device, root, path, _options, *tags = fields.split()
+    peers = dict(tag.split(":", 1) for tag in tags if ":" in tag)
+    return _Mount(
+        number=int(number),
+        parent=int(parent),
+        device=device,
+        root=Path(_unescape(root)),
+        path=Path(_unescape(path)),
+        group=peers.get("shared"),
+        master=peers.get("master"),
+        kind=rest.split()[0],
+    )
 
 
 def _unescape(text: str) -> str:
@@ -167,20 +241,54 @@ def end(mountpoint: Path) -> None:
 
 
 def unmount(mountpoint: Path) -> None:
-    """Unmount like `end`, and wait until the daemon is gone."""
+    """Unmount like `end`, and wait until the daemon is gone.
+
+    Raises Busy, with everything left as it is, while the mount is visible at other places too;
+    MountError if the daemon goes on because of places that cannot be seen from here.
+    """
     try:
         process = int(os.getxattr(mountpoint, _PROCESS_ATTRIBUTE))
-        ended: int | None = os.pidfd_open(process)
+        ended = os.pidfd_open(process)
     except OSError as error:
-        if error.errno in _DEAD:
-            detach(mountpoint)
-            return
-        ended = None
-    end(mountpoint)
-    if ended is not None:
-        # A process descriptor becomes readable when the process ends.
-        select.select([ended], [], [])
+        (detach if error.errno in _DEAD else end)(mountpoint)
+        return
+    try:
+        _check_only_place(mountpoint)
+        end(mountpoint)
+        _wait_for_end(mountpoint, process, ended)
+    finally:
         os.close(ended)
+
+
+def _check_only_place(mountpoint: Path) -> None:
+    others = other_places(mountpoint)
+    if others:
+        raise Busy(
+            f"Mount {mountpoint} is visible at other places, too:"
+            f" `umount {' '.join(map(str, others))}` first"
+        )
+
+
+def _wait_for_end(mountpoint: Path, process: int, ended: int) -> None:
+    """Wait for a daemon to put everything away; not for one that goes on serving."""
+    # A process descriptor becomes readable when the process ends.
+    while not select.select([ended], [], [], _END_SECONDS)[0]:
+        if _serves(process):
+            raise MountError(
+                f"{mountpoint} was unmounted, but its daemon (PID {process}) still serves"
+                f" another mount namespace or bind mount; end those or `kill {process}`"
+            )
+
+
+def _serves(process: int) -> bool:
+    """Whether a daemon is connected to the kernel; taken for granted where that is hidden."""
+    try:
+        files = list(Path(f"/proc/{process}/fd").iterdir())
+        return any(os.readlink(file) == str(_DEVICE) for file in files)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _end(mountpoint: Path, options: list[str], flags: int) -> None:

@@ -8,10 +8,14 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from imagefs.cli import main
+from imagefs.daemon import mountpoint, serve
+from imagefs.errors import MountError
 from tests.cli.conftest import Shell, wait_for_end, wait_until
 
 pytestmark = pytest.mark.mount
@@ -164,6 +168,71 @@ def test_umount_of_a_busy_mount_is_refused(shell: Shell) -> None:
         assert "in use" in shell.refused("umount", shell.mountpoint)
         assert shell.mountpoint.is_mount()
     shell.unmount()
+
+
+@pytest.fixture
+def bound(shell: Shell) -> Iterator[Path]:
+    """A bind mount of an instance of the mounted account."""
+    shell.mount()
+    (shell.mountpoint / "images/web").mkdir()
+    place = shell.home / "bound"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", shell.mountpoint / "images/web", place], check=True)
+    yield place
+    if place.is_mount():
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.root
+def test_umount_of_what_is_visible_elsewhere_is_refused(shell: Shell, bound: Path) -> None:
+    assert str(bound) in shell.refused("umount", shell.mountpoint)
+    assert shell.mountpoint.is_mount()
+    shell("umount", bound)
+    shell.unmount()
+
+
+@pytest.mark.root
+def test_a_daemon_that_serves_only_elsewhere_is_named(
+    shell: Shell,
+    bound: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    process = shell.pid
+    # As with a place in another mount namespace.
+    monkeypatch.setattr(mountpoint, "other_places", lambda _: [])
+    monkeypatch.setattr(mountpoint, "_END_SECONDS", 0.2)
+    with pytest.raises(MountError, match=f"kill {process}"):
+        mountpoint.unmount(shell.mountpoint)
+    assert bound.is_mount()
+    monkeypatch.setattr(serve, "_LOCK_SECONDS", 0.2)
+    place = [str(shell.mountpoint), "--store", str(shell.store)]
+    assert main.run(["mount", "--foreground", *place]) == 4
+    assert f"kill {process}" in capsys.readouterr().err
+    ended = os.pidfd_open(process)
+    subprocess.run(["umount", bound], check=True)
+    wait_for_end(ended)
+    shell.mount()
+
+
+@pytest.mark.root
+def test_what_goes_with_a_mount_does_not_keep_it(shell: Shell) -> None:
+    """A place whose parent has peers shows the mount several times, and loses it at once."""
+    first, second = shell.home / "first", shell.home / "second"
+    first.mkdir()
+    second.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", first], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", first], check=True)
+        subprocess.run(["mount", "--bind", first, second], check=True)
+        shell("mount", first / "cloud")
+        assert (second / "cloud").is_mount()
+        shell("umount", first / "cloud")
+        assert not (second / "cloud").is_mount()
+    finally:
+        for place in (first / "cloud", second, first):
+            if place.is_mount():
+                subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_umount_by_other_means_ends_the_daemon(shell: Shell) -> None:
