@@ -1,12 +1,10 @@
 """Row 11: an instance with a hundred changed files becomes an image."""
 
-import random
 from itertools import count
-from pathlib import Path
 
 from bench_rows.bench import Bench, Imagefs, imagefs
 from bench_rows.measure import IMAGEFS, Figure, Target, stopwatch
-from bench_rows.trees import many_entries
+from bench_rows.trees import many_entries, some_of_many, some_of_system
 
 CHANGED = 100
 SYSTEM = Figure(11, "commit 100 changed files of a system", "ms")
@@ -25,8 +23,10 @@ def measure(bench: Bench) -> None:
         names = count()
 
         def attempt() -> dict[str, float]:
+            number = next(names)
             start = timed(side, "--version")
-            system, large = (commit(side, image, next(names)) for image in ("system", "large"))
+            system = commit(side, "system", number, some_of_system(bench, number, CHANGED))
+            large = commit(side, "large", number, some_of_many(bench, number, CHANGED))
             return {
                 SYSTEM.name: system,
                 LARGE.name: large,
@@ -39,23 +39,14 @@ def measure(bench: Bench) -> None:
         bench.compare(FIGURES, {IMAGEFS: attempt})
 
 
-def commit(side: Imagefs, image: str, number: int) -> float:
+def commit(side: Imagefs, image: str, number: int, paths: list[str]) -> float:
+    """Makes a clone, appends a line to these files, and times the commit of it."""
     instance = side.instances / image / f"clone-{number}"
     instance.mkdir()
-    change_files(instance, number)
-    return timed(side, "commit", f"{image}/clone-{number}", f"commit-{number}")
-
-
-def change_files(instance: Path, seed: int) -> None:
-    """Appends a line to files all over the tree."""
-    files = [path for path in sorted(instance.glob("*/*/*")) if is_plain(path)]
-    for path in random.Random(seed).sample(files, CHANGED):
-        with open(path, "ab") as file:
+    for path in paths:
+        with open(instance / path, "ab") as file:
             file.write(b"changed\n")
-
-
-def is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+    return timed(side, "commit", f"{image}/clone-{number}", f"{image}-{number}")
 
 
 def timed(side: Imagefs, *arguments: str) -> float:

@@ -1,10 +1,12 @@
 """Trees made for the benchmarks; kept for the length of a run."""
 
+import random
 from pathlib import Path
 
 from bench_rows.bench import Bench
 
-PER_FOLDER = 500
+PER_FOLDER = 100
+SPREAD = 40
 
 
 def many_entries(bench: Bench) -> Path:
@@ -13,9 +15,37 @@ def many_entries(bench: Bench) -> Path:
     if top.exists():
         return top
     partial = bench.folder("many-entries")
-    for number in range(bench.entries // PER_FOLDER):
-        folder = partial / f"{number % 40:02}" / f"{number:05}"
+    for number in range(folders(bench)):
+        folder = partial / folder_path(number)
         folder.mkdir(parents=True)
         for name in range(PER_FOLDER - 1):
             (folder / f"file-{name:03}").write_bytes(b"%d in %d\n" % (name, number))
     return partial.rename(top)
+
+
+def folders(bench: Bench) -> int:
+    """How many directories hold the files."""
+    return bench.entries // PER_FOLDER
+
+
+def folder_path(number: int) -> str:
+    return f"{number % SPREAD:02}/{number:05}"
+
+
+def some_of_many(bench: Bench, seed: int, count: int) -> list[str]:
+    """Paths of files in that tree, found without walking it."""
+    rng = random.Random(seed)
+    chosen = rng.sample(range(folders(bench)), count)
+    return [f"{folder_path(number)}/file-{rng.randrange(PER_FOLDER - 1):03}" for number in chosen]
+
+
+def some_of_system(bench: Bench, seed: int, count: int) -> list[str]:
+    """Paths of plain files of a system, from all over it."""
+    plain = [path for path in sorted(bench.rootfs.glob("*/*/*")) if is_plain(path)]
+    return [
+        str(path.relative_to(bench.rootfs)) for path in random.Random(seed).sample(plain, count)
+    ]
+
+
+def is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
