@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagefs.cli import main
+from imagefs.cli.main import run
 from imagefs.daemon import mountpoint, serve
 from imagefs.errors import MountError
 from tests.cli.conftest import Shell, wait_for_end, wait_until
@@ -207,7 +207,7 @@ def test_a_daemon_that_serves_only_elsewhere_is_named(
     assert bound.is_mount()
     monkeypatch.setattr(serve, "_LOCK_SECONDS", 0.2)
     place = [str(shell.mountpoint), "--store", str(shell.store)]
-    assert main.run(["mount", "--foreground", *place]) == 4
+    assert run(["mount", "--foreground", *place]) == 4
     assert f"kill {process}" in capsys.readouterr().err
     ended = os.pidfd_open(process)
     subprocess.run(["umount", bound], check=True)
