@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +35,33 @@ def import_command(place: Place, source: str, name: str) -> None:
         raise NotFound(f"There is no {source}")
     if not Path(source).is_dir():
         raise InvalidArgument(f"{source} is not a directory: only directories can be imported")
+    _check_name(name)
     with open_session(place, create=True) as session:
         _refuse_taken(session, name)
-        manifest, stored = _store(place, source)
+        manifest, stored = _store(place, _without_slashes(source))
         published = session.call(Publish(name, manifest, stored))
     click.echo(published["digest"])
 
 
+def _check_name(name: str) -> None:
+    """Say early that a name is not allowed, before a store is made for nothing."""
+    from imagefs.catalog.reference import check_image_name
+
+    check_image_name(name)
+
+
+def _without_slashes(source: str) -> str:
+    """The same directory, so written that the paths of what is in it have no `//`."""
+    short = re.sub("/+", "/", source)
+    if not short.endswith("/"):
+        return short
+    short = short[:-1]
+    # A link is followed only where something comes after it.
+    return f"{short}/." if not short or Path(short).is_symlink() else short
+
+
 def _refuse_taken(session: Session, name: str) -> None:
-    """Say early that a name is taken or not allowed, before work is done for nothing."""
+    """Say early that a name is taken, before work is done for nothing."""
     with contextlib.suppress(NotFound):
         session.call(Show(name))
         raise Exists(f"Image {name} exists already: choose another name, or `imagefs rm {name}`")

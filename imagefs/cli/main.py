@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -50,13 +51,20 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.option("--debug", is_flag=True, help="Show where errors come from.")
 @click.version_option(imagefs.__version__, message="imagefs %(version)s")
 @click.pass_context
 def command(ctx: click.Context, debug: bool) -> None:
     """Images and instances of whole systems as ordinary files."""
     ctx.obj = debug
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_USAGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -78,7 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except click.ClickException as error:
         _trace(arguments)
-        _say(f"{error.format_message().rstrip('.')}{_hint(error)}")
+        message = re.sub(r"\s*\n\s*", " ", error.format_message())
+        _say(f"{message.rstrip('.')}{_hint(error)}")
         return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
     except ImagefsError as error:
         _trace(arguments)

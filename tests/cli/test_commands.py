@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagefs.cli import importing
 from tests.cli.conftest import Shell
 
 
@@ -93,6 +94,22 @@ def test_import_refuses_what_it_cannot_do(either: Shell, source: Path) -> None:
     assert "nowhere" in either.refused("import", source / "nowhere", "new", code=3)
     assert "not a directory" in either.refused("import", source / "link", "new", code=2)
     assert ".tar" in either.refused("import", source, "new.tar", code=2)
+    assert "web/y" in either.refused("import", source, "web/y", code=2)
+
+
+def test_import_checks_the_name_before_it_makes_a_store(shell: Shell, source: Path) -> None:
+    shell.refused("import", source, "web/y", code=2)
+    assert not shell.store.exists()
+
+
+@pytest.mark.parametrize("ending", ["", "/", "//"])
+def test_paths_in_errors_of_an_import_have_no_double_slashes(
+    shell: Shell, source: Path, ending: str
+) -> None:
+    assert importing._without_slashes(f"{source}{ending}") == str(source)
+    (source.parent / "door").symlink_to(source)
+    assert shell("import", f"{source.parent}/door//", "base").startswith("blake3:")
+    assert importing._without_slashes("//") == "/."
 
 
 def test_lists_for_people(either: Shell) -> None:
@@ -162,6 +179,16 @@ def test_bad_usage(shell: Shell) -> None:
     assert "frobnicate" in shell.refused("frobnicate", code=2)
     assert "--frobnicate" in shell.refused("ls", "--frobnicate", code=2)
     shell.refused("clone", "base", code=2)
+
+
+def test_no_arguments_at_all(shell: Shell) -> None:
+    result = shell.run()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == shell("--help")
+
+
+def test_choices_are_told_in_one_line(shell: Shell) -> None:
+    assert "fish" in shell.refused("completion", code=2)
 
 
 def test_help_and_version(shell: Shell) -> None:
