@@ -9,10 +9,10 @@ import click
 
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Waiting
-from imagefs.cli.references import DELETED, EITHER, IMAGE, INSTANCE
+from imagefs.cli.references import DELETED, EITHER, IMAGE, INSTANCE, meant
 from imagefs.cli.session import open_session
 from imagefs.control.messages import Clone, Commit, Remove, Request, Reset, Seal, Undelete
-from imagefs.errors import ImagefsError
+from imagefs.errors import ImagefsError, InvalidArgument
 
 
 @click.command("clone")
@@ -21,8 +21,11 @@ from imagefs.errors import ImagefsError
 @at_place
 def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
     """Make instances of IMAGE: all of them, or none if one can't be made."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidArgument(f"Name {twice} is given twice: every instance needs its own")
     with open_session(place) as session, Waiting(f"Cloning {image}"):
-        session.call(Clone(image, list(names)))
+        session.call(Clone(meant(session, image), list(names)))
 
 
 @click.command("commit")
@@ -33,7 +36,7 @@ def commit_command(place: Place, instance: str, name: str) -> None:
     """Store the present state of INSTANCE as the new image NAME; prints its digest."""
     with open_session(place) as session, Waiting(f"Committing {instance}"):
         session.sync()
-        committed = session.call(Commit(instance, name))
+        committed = session.call(Commit(meant(session, instance), name))
     click.echo(committed["digest"])
 
 
@@ -43,7 +46,7 @@ def commit_command(place: Place, instance: str, name: str) -> None:
 def reset_command(place: Place, instance: str) -> None:
     """Put INSTANCE back to the state of the image it came from."""
     with open_session(place) as session:
-        session.call(Reset(instance))
+        session.call(Reset(meant(session, instance)))
 
 
 @click.command("seal")
@@ -53,7 +56,7 @@ def seal_command(place: Place, image: str) -> None:
     """Turn the draft IMAGE into an image that never changes; prints its digest."""
     with open_session(place) as session, Waiting(f"Sealing {image}"):
         session.sync()
-        sealed = session.call(Seal(image))
+        sealed = session.call(Seal(meant(session, image)))
     click.echo(sealed["digest"])
 
 
@@ -61,7 +64,10 @@ def seal_command(place: Place, image: str) -> None:
 @click.argument("references", nargs=-1, required=True, type=EITHER, metavar="REF...")
 @at_place
 def rm_command(place: Place, references: tuple[str, ...]) -> None:
-    """Delete images and instances, whatever they hold; `imagefs undelete` brings them back."""
+    """Delete images and instances, whatever they hold; `imagefs undelete` brings them back.
+
+    Of several it deletes what it can, and says which it could not delete.
+    """
     _each(place, references, Remove)
 
 
@@ -79,7 +85,7 @@ def _each(place: Place, references: Sequence[str], request: Callable[[str], Requ
     with open_session(place) as session:
         for reference in references:
             try:
-                session.call(request(reference))
+                session.call(request(meant(session, reference, deleted=request is Undelete)))
             except ImagefsError as error:
                 print(f"imagefs: {error}", file=sys.stderr)
                 code = code or error.exit_code

@@ -11,7 +11,7 @@ import click
 
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Waiting
-from imagefs.cli.references import EITHER
+from imagefs.cli.references import EITHER, meant
 from imagefs.cli.session import open_session
 from imagefs.control.messages import Manifest
 
@@ -64,6 +64,7 @@ def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
     from imagefs.tree import Tree
 
     with open_session(place) as session, Waiting("Storing the present state"):
+        references = tuple(meant(session, reference) for reference in references)
         if any("/" in reference for reference in references):
             session.sync()
         manifests = [ObjectId(session.call(Manifest(reference))) for reference in references]

@@ -8,7 +8,7 @@ import click
 
 from imagefs.cli import text
 from imagefs.cli.place import Place, at_place
-from imagefs.cli.references import EITHER
+from imagefs.cli.references import EITHER, meant
 from imagefs.cli.session import open_session
 from imagefs.control.client import Client
 from imagefs.control.messages import Images, Instances, Show, Status
@@ -33,7 +33,7 @@ def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> 
     if as_json:
         _print_json(found[what] if what else found)
         return
-    blocks = [_TABLES[kind](rows) for kind, rows in found.items() if rows or what]
+    blocks = [_TABLES[kind](rows, deleted) for kind, rows in found.items() if rows or what]
     click.echo("\n\n".join("\n".join(lines) for lines in blocks), nl=bool(blocks))
 
 
@@ -44,7 +44,7 @@ def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> 
 def show_command(place: Place, reference: str, as_json: bool) -> None:
     """Tell what is known about an image or instance."""
     with open_session(place) as session:
-        known = session.call(Show(reference))
+        known = session.call(Show(meant(session, reference)))
     if as_json:
         _print_json(known)
         return
@@ -69,28 +69,38 @@ def status_command(place: Place, as_json: bool) -> None:
         _print_pairs({name: _value(name, value) for name, value in known.items()})
 
 
-def _images_table(rows: list[dict[str, Any]]) -> list[str]:
-    titles = ("IMAGE", "STATE", "ENTRIES", "SIZE", "STORED", "CREATED", "FROM")
+def _images_table(rows: list[dict[str, Any]], deleted: bool) -> list[str]:
+    titles = ("IMAGE", "STATE", "ENTRIES", "SIZE", "STORED", "CREATED", *_DELETED * deleted, "FROM")
     cells = [
         (
             row["reference"], row["state"], text.count(row["entries"]), text.size(row["bytes"]),
-            text.size(row["stored_bytes"]), text.moment(row["created"]), _origin(row),
+            text.size(row["stored_bytes"]), text.moment(row["created"]),
+            *_when_deleted(row, deleted), _origin(row),
         )
         for row in rows
     ]  # fmt: skip
     return text.columns(titles, cells, right="ENTRIES SIZE STORED")
 
 
+_DELETED = ("DELETED",)
+
+
+def _when_deleted(row: dict[str, Any], deleted: bool) -> tuple[str, ...]:
+    """The cells of the column that only lists of what was deleted have."""
+    return (text.moment(row["deleted"]),) * deleted
+
+
 def _origin(row: dict[str, Any]) -> str:
     return f"-> {row['alias']}" if row["alias"] else row["parent"] or ""
 
 
-def _instances_table(rows: list[dict[str, Any]]) -> list[str]:
-    titles = ("INSTANCE", "ENTRIES", "SIZE", "CHANGED", "CREATED")
+def _instances_table(rows: list[dict[str, Any]], deleted: bool) -> list[str]:
+    titles = ("INSTANCE", "ENTRIES", "SIZE", "CHANGED", "CREATED", *_DELETED * deleted)
     cells = [
         (
             row["reference"], text.count(row["entries"]), text.size(row["bytes"]),
             text.size(row["changed_bytes"]), text.moment(row["created"]),
+            *_when_deleted(row, deleted),
         )
         for row in rows
     ]  # fmt: skip

@@ -25,6 +25,9 @@ class Session(Protocol):
     def call(self, request: Request) -> Any:
         """The result of a request as plain values; raises ImagefsError."""
 
+    def mountpoint(self) -> str | None:
+        """Where the account is mounted, without symlinks; None if it is not."""
+
     def sync(self) -> None:
         """Have the kernel hand over what it still keeps of files written in the mount."""
 
@@ -35,6 +38,10 @@ class _Online:
 
     def call(self, request: Request) -> Any:
         return self._client.call(request)
+
+    def mountpoint(self) -> str | None:
+        mountpoint: str = self.call(Status())["mountpoint"]
+        return mountpoint
 
     def sync(self) -> None:
         from imagefs.cli.syncfs import syncfs
@@ -61,6 +68,9 @@ class _Offline:
             done = waiting.work() if waiting.work is not None else None
             if waiting.finish is not None:
                 waiting.finish(done)
+
+    def mountpoint(self) -> str | None:
+        return None
 
     def sync(self) -> None:
         pass  # nothing is mounted

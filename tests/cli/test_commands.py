@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,51 @@ def test_rm_goes_on_after_a_failure(either: Shell) -> None:
     assert names(either, "instances") == []
 
 
+def test_references_as_people_type_them(either: Shell) -> None:
+    either("clone", "base/", "one", "two")
+    for typed in ("base/", "images/base", "images/base/"):
+        assert either.json("show", typed)["reference"] == "base"
+    for typed in ("base/one/", "base//one", "instances/base/one"):
+        assert either.json("show", typed)["reference"] == "base/one"
+    either("diff", "images/base", "instances/base/one")
+    either("rm", "images/base", "instances/base/one/")
+    assert (names(either, "images"), names(either, "instances")) == ([], ["base/two"])
+    either("undelete", "images/base", "instances/base/one")
+    assert either.json("show", "base")["reference"] == "base"
+    assert "IMAGE/INSTANCE" in either.refused("show", "/nowhere/images/base", code=2)
+    assert "IMAGE/INSTANCE" in either.refused("show", "images/base/one", code=2)
+    assert "IMAGE/INSTANCE" in either.refused("show", "/", code=2)
+    assert "IMAGE/INSTANCE" in either.refused("show", "", code=2)
+    assert "images/absent" not in either.refused("show", "images/absent", code=3)
+
+
+def test_an_image_called_images_goes_first(either: Shell, source: Path) -> None:
+    either("import", source, "images")
+    assert "images/base" in either.refused("rm", "images/base", code=3)
+    either("clone", "images", "base")
+    assert either.json("show", "images/base")["reference"] == "images/base"
+    either("rm", "images/base", "images")
+    either("undelete", "images")
+    either("undelete", "images/base")
+    assert names(either, "instances") == ["images/base"]
+
+
+@pytest.mark.mount
+def test_paths_in_the_mount_are_references(shell: Shell, source: Path) -> None:
+    shell("import", source, "base")
+    shell("clone", "base", "one")
+    shell.mount()
+    (shell.home / "door").symlink_to(shell.mountpoint)
+    for mount in (shell.mountpoint, "~/cloud", "./cloud", "door", "cloud"):
+        assert shell.json("show", f"{mount}/images/base/")["reference"] == "base"
+        assert shell.json("show", f"{mount}/instances/base/one")["reference"] == "base/one"
+        assert "NAME or" in shell.refused("show", f"{mount}/instances/base/one/folder", code=2)
+
+
+def test_a_name_given_twice(either: Shell) -> None:
+    assert "twice" in either.refused("clone", "base", "one", "two", "one", code=2)
+
+
 def test_diff_and_dump(either: Shell, source: Path) -> None:
     (source / "folder/new").write_text("x")
     (source / "link").unlink()
@@ -122,6 +168,17 @@ def test_lists_for_people(either: Shell) -> None:
     shown = either("show", "base/one")
     assert "changed bytes:" in shown
     assert "image:" in shown
+
+
+def test_lists_of_what_was_deleted_say_when(either: Shell) -> None:
+    either("clone", "base", "one")
+    assert "DELETED" not in either("ls")
+    either("rm", "base/one", "base")
+    year = time.strftime("%Y-")
+    for what in ("images", "instances"):
+        titles, row = either("ls", what, "--deleted").splitlines()
+        assert titles.index("DELETED") > titles.index("CREATED")
+        assert row[titles.index("DELETED") :].startswith(year)
 
 
 @pytest.mark.mount
