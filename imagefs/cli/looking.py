@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,9 @@ from imagefs.cli.references import EITHER, meant
 from imagefs.cli.session import open_session
 from imagefs.control.client import Client
 from imagefs.control.messages import Images, Instances, Show, Status
+
+_INNER_STATE = {"work", "polling", "vfs"}
+"""What a daemon tells about itself for those who develop it."""
 
 _KINDS = {"images": Images, "instances": Instances}
 
@@ -55,18 +59,41 @@ def show_command(place: Place, reference: str, as_json: bool) -> None:
 @click.command("status")
 @at_place
 @_json_option
-def status_command(place: Place, as_json: bool) -> None:
-    """Tell whether the account is mounted, and how its daemon is."""
+@click.pass_obj
+def status_command(debug: bool, place: Place, as_json: bool) -> None:
+    """Tell whether the account is mounted, and how its daemon is.
+
+    `imagefs --debug status` tells of the daemon's inner state, too.
+    """
     client = Client.connect(place.store, place.account)
     if client is None:
-        known = {"account": place.account, "store": str(place.store), "mounted": False}
+        known = _unmounted(place)
     else:
         with client:
             known = {"mounted": True, **client.call(Status())}
+    if not debug:
+        known = {name: value for name, value in known.items() if name not in _INNER_STATE}
     if as_json:
         _print_json(known)
     else:
         _print_pairs({name: _value(name, value) for name, value in known.items()})
+        if "dead_mountpoint" in known:
+            click.echo(
+                f"The daemon of the mount at {text.safe(known['dead_mountpoint'])} is gone:"
+                f" `imagefs mount {text.safe(known['dead_mountpoint'])}` clears it and mounts again"
+            )
+
+
+def _unmounted(place: Place) -> dict[str, Any]:
+    """The status of an account without a daemon, with the mountpoint one left when it died."""
+    from imagefs.daemon.lock import AccountLock
+    from imagefs.daemon.mountpoint import is_dead
+
+    known = {"account": place.account, "store": str(place.store), "mounted": False}
+    holder = AccountLock(place.store, place.account).holder()
+    if holder is not None and holder.mountpoint is not None and is_dead(Path(holder.mountpoint)):
+        known["dead_mountpoint"] = holder.mountpoint
+    return known
 
 
 def _images_table(rows: list[dict[str, Any]], deleted: bool) -> list[str]:

@@ -286,6 +286,23 @@ def test_umount_clears_a_dead_mount_away(shell: Shell) -> None:
     shell.unmount()
 
 
+def test_status_tells_of_a_dead_mount(shell: Shell) -> None:
+    shell.mount()
+    assert "dead_mountpoint" not in shell.json("status")
+    shell.kill(signal.SIGKILL)
+    assert shell.json("status")["dead_mountpoint"] == str(shell.mountpoint)
+    assert f"`imagefs mount {shell.mountpoint}`" in shell("status")
+    shell.unmount()
+    assert "dead_mountpoint" not in shell.json("status")
+
+
+def test_status_tells_of_inner_state_only_those_who_debug(shell: Shell) -> None:
+    shell.mount()
+    assert "<" not in shell("status")
+    assert "<" not in shell("status", "--json")
+    assert "<Vfs" in shell("--debug", "status")
+
+
 def test_commands_work_after_a_dead_daemon(shell: Shell) -> None:
     shell.mount()
     (shell.mountpoint / "images/draft").mkdir()
