@@ -43,7 +43,7 @@ class InstanceInformation(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     entries: int | None
     bytes: int | None
-    changed_bytes: int
+    changed_bytes: int | None
     deleted: int | None = None
 
 
@@ -71,7 +71,7 @@ def describe_image(row: TreeRow, entries: int | None, size: int | None) -> Image
 
 
 def describe_instance(
-    row: TreeRow, entries: int | None, size: int | None, changed: int
+    row: TreeRow, entries: int | None, size: int | None, changed: int | None
 ) -> InstanceInformation:
     """What is told about an instance; its figures come from its overlay."""
     return InstanceInformation(

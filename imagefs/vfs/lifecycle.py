@@ -7,6 +7,7 @@ for something else afterwards.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -19,7 +20,17 @@ from imagefs.catalog.reference import (
     parse,
 )
 from imagefs.catalog.rows import Sealed
-from imagefs.errors import Busy, Exists, InvalidName, NotFound, NotPermitted, ReadOnly
+from imagefs.errors import (
+    Busy,
+    Corrupt,
+    Exists,
+    InvalidName,
+    IOFailure,
+    NotFound,
+    NotPermitted,
+    NotReady,
+    ReadOnly,
+)
 from imagefs.model import ROOT_INO, ObjectId
 from imagefs.vfs.information import (
     ImageInformation,
@@ -28,8 +39,9 @@ from imagefs.vfs.information import (
     describe_image,
     describe_instance,
 )
-from imagefs.vfs.volume import Volume
 from imagefs.vfs.volumes import Volumes, root_has
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
 
@@ -44,6 +56,7 @@ class Lifecycle:
         self._clock = clock
         self._results: dict[Hashable, Any] = {}
         self.superseded: Callable[[TreeRow], None] = _nothing
+        self.alias_removed: Callable[[str], None] = _nothing
 
     # -- looking up ---------------------------------------------------------------------
 
@@ -145,7 +158,7 @@ class Lifecycle:
             self._volumes.supersede(volume, remove=True)
             self.superseded(new)
 
-        raise self._volumes.commit(volume, done)
+        raise self._volumes.commit(volume, "seal", done)
 
     def unseal(self, row: TreeRow) -> TreeRow:
         """Turn an image that was never used back into a draft; raises ReadOnly, Busy."""
@@ -204,7 +217,7 @@ class Lifecycle:
             self._results[key] = new
             self.superseded(new)
 
-        raise self._volumes.commit(self._volumes.open(row), done)
+        raise self._volumes.commit(self._volumes.open(row), f"commit {name}", done)
 
     def promote(self, place: str, name: str, image: bytes | str) -> TreeRow:
         """Turn the instance `place`/`name` into the sealed image `image`; raises Exists, Busy."""
@@ -225,7 +238,7 @@ class Lifecycle:
             self._volumes.supersede(volume, remove=True)
             self.superseded(self._results[key])
 
-        raise self._volumes.commit(volume, done)
+        raise self._volumes.commit(volume, f"promote {image}", done)
 
     def reset(self, instance: str) -> InstanceInformation:
         """Put an instance back to the state of its image; raises Busy."""
@@ -248,6 +261,7 @@ class Lifecycle:
         parsed = parse(reference)
         if isinstance(parsed, ImageReference) and self._catalog.alias(self._account, parsed.name):
             self._catalog.remove_alias(self._account, parsed.name)
+            self.alias_removed(parsed.name)
             return
         row = self.row(reference)
         self.remove_row(row)
@@ -291,7 +305,7 @@ class Lifecycle:
         def done(sealed: Sealed) -> None:
             self._results[key] = sealed.manifest
 
-        raise self._volumes.commit(self._volumes.open(row), done)
+        raise self._volumes.commit(self._volumes.open(row), "manifest", done)
 
     # -- inside -------------------------------------------------------------------------
 
@@ -318,8 +332,11 @@ class Lifecycle:
             self._volumes.supersede(volume, remove=False)
 
     def _renamed(self, row: TreeRow, name: str) -> None:
-        new = self._catalog.rename(row, name)
         volume = self._volumes.in_use(row.number)
+        if volume is not None and volume.committing is not None:
+            # It is about to become another row, under the name it has now.
+            raise NotReady(volume.committing, None)
+        new = self._catalog.rename(row, name)
         if volume is not None:
             volume.row = new
 
@@ -331,20 +348,30 @@ class Lifecycle:
     def _describe_image(self, row: TreeRow) -> ImageInformation:
         if row.state is State.SEALED:
             return describe_image(row, None, None)
-        volume = self._volumes.open(row)
-        return describe_image(row, *_figures(volume))
+        entries, size, _ = self._figures(row)
+        return describe_image(row, entries, size)
 
     def _describe_instance(self, row: TreeRow) -> InstanceInformation:
+        return describe_instance(row, *self._figures(row))
+
+    def _figures(self, row: TreeRow) -> tuple[int | None, int | None, int | None]:
+        """Entries, bytes and changed bytes of an overlay; nothing is known of one that was
+        deleted, or is damaged: one bad overlay must not keep the others from being listed."""
+        if row.deleted is not None:
+            return None, None, None
         volume = self._volumes.open(row)
-        return describe_instance(row, *_figures(volume), volume.overlay.changed_bytes)
+        try:
+            overlay = volume.overlay
+            return overlay.entries, overlay.bytes, overlay.changed_bytes
+        except (Corrupt, IOFailure) as error:
+            log.error("%s %s cannot be read: %s", row.kind.capitalize(), row.reference, error)
+            return None, None, None
+        finally:
+            self._volumes.release(volume)
 
 
-def _nothing(_: TreeRow) -> None:
+def _nothing(_: object) -> None:
     """Nobody is told."""
-
-
-def _figures(volume: Volume) -> tuple[int, int]:
-    return volume.overlay.entries, volume.overlay.bytes
 
 
 def _image_reference(reference: str) -> ImageReference:

@@ -30,12 +30,13 @@ from imagefs.model import ROOT_INO, Attributes, Ino
 from imagefs.vfs import places
 from imagefs.vfs.caller import MountOptions
 from imagefs.vfs.lifecycle import Lifecycle
-from imagefs.vfs.node import NAMESPACE, Entry, Superseded, node_id, tree_of
+from imagefs.vfs.node import LASTING, NAMESPACE, Entry, Superseded, node_id, tree_of
 from imagefs.vfs.places import ALLOWED, Operation, Place, PlaceKind
 from imagefs.vfs.volumes import Volumes
 
 RENAME_NOREPLACE = 1
-_PLACE_ATTRIBUTES_TIMEOUT = 1.0
+_PLACE_TIMEOUT = 1.0
+"""Seconds the kernel may keep what other names decide."""
 _OWNER_ONLY, _OPEN = 0o700, 0o755
 
 
@@ -76,10 +77,17 @@ class Namespace:
         return place
 
     def lookup(self, parent: Place, name: bytes) -> Entry | None:
-        """What a name in a place stands for, None for nothing.
+        """What a name in a place stands for, None for nothing, which the kernel may remember.
 
-        The lookup of a tree's root counts at its volume.
+        The lookup of a tree's root counts at its volume. Raises NotFound for nothing that
+        must not be remembered: `instances/NAME` comes to be with an image of that name.
         """
+        entry = self._look(parent, name)
+        if entry is None and parent.kind is PlaceKind.INSTANCES:
+            raise NotFound(f"There is no image {name!r}")
+        return entry
+
+    def _look(self, parent: Place, name: bytes) -> Entry | None:
         fixed = places.FIXED.get(parent)
         if fixed is not None:
             child = fixed.get(name)
@@ -93,7 +101,7 @@ class Namespace:
 
     def peek(self, parent: Place, name: bytes) -> Entry | None:
         """Like `lookup`, counting nothing."""
-        entry = self.lookup(parent, name)
+        entry = self._look(parent, name)
         if entry is not None and tree_of(entry.node) != NAMESPACE:
             self._volumes[tree_of(entry.node)].lookups.subtract(ROOT_INO, 1)
         return entry
@@ -116,11 +124,15 @@ class Namespace:
         return sorted(name.encode() for name in found)
 
     def entry(self, place: Place) -> Entry:
-        """A place as a directory entry (an alias as a symlink)."""
+        """A place as a directory entry (an alias as a symlink).
+
+        `instances/IMAGE` goes with the image and its last instance, so it is not kept long.
+        """
         return Entry(
             node_id(NAMESPACE, place.ino),
             self.attributes(place),
-            attribute_timeout=_PLACE_ATTRIBUTES_TIMEOUT,
+            _PLACE_TIMEOUT if place.kind is PlaceKind.CLONES else LASTING,
+            _PLACE_TIMEOUT,
         )
 
     def parent(self, place: Place) -> Place:

@@ -70,7 +70,7 @@ class Upkeep:
         for volume in self._resting():
             if volume.last_use + REST_AFTER <= now:
                 volume.last_use = now
-                steps.append(volume.overlay.close)
+                steps.append(partial(self._rest, volume))
         for volume in self._unsealed():
             if volume.last_change + self._seal_after <= now:
                 volume.last_change = now
@@ -114,10 +114,13 @@ class Upkeep:
     def _resting(self) -> Iterator[Volume]:
         """Volumes whose files are open for nothing."""
         for volume in self._volumes:
-            held = volume.files or volume.orphans or volume.committing is not None
-            durable = volume.synced >= volume.changes
-            if volume.overlay.is_open and durable and not held:
+            if volume.may_rest:
                 yield volume
+
+    def _rest(self, volume: Volume) -> None:
+        # Other steps were taken since it was found due.
+        if volume.may_rest:
+            volume.overlay.close()
 
     def _flush(self, volume: Volume, changes: int) -> None:
         volume.require_synced(changes)

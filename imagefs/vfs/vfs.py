@@ -21,7 +21,9 @@ from imagefs.errors import (
     CrossDevice,
     Exists,
     NoAttribute,
+    NoSpace,
     NotPermitted,
+    NotReady,
     NotSupported,
 )
 from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId, TreeNumber
@@ -33,7 +35,16 @@ from imagefs.vfs.information import PREFIX, attribute
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.listing import Listing
 from imagefs.vfs.namespace import Namespace
-from imagefs.vfs.node import INO_BITS, INO_MASK, Entry, Superseded, ino_of, node_id, tree_of
+from imagefs.vfs.node import (
+    INO_BITS,
+    INO_MASK,
+    NAMESPACE,
+    Entry,
+    Superseded,
+    ino_of,
+    node_id,
+    tree_of,
+)
 from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
@@ -60,6 +71,9 @@ class Vfs:
         self._volumes = Volumes(store, catalog, account, disk, clock)
         self.lifecycle = Lifecycle(catalog, self._volumes, account, clock)
         self.lifecycle.superseded = lambda row: self.on_stale(self._namespace.locate(row))
+        self.lifecycle.alias_removed = lambda name: self.on_stale(
+            Superseded(node_id(NAMESPACE, places.IMAGES.ino), name.encode())
+        )
         self._catalog = catalog
         self._account = account
         self._namespace = Namespace(catalog, self._volumes, self.lifecycle, account, options, clock)
@@ -259,7 +273,11 @@ class Vfs:
         if not file.cleared:
             rights.drop_privilege(overlay, file.ino, file.privileged)
             file.cleared = file.privileged
-        written = overlay.write(file.ino, offset, data)
+        try:
+            written = overlay.write(file.ino, offset, data)
+        except NoSpace:
+            _require_given_back(volume)
+            raise
         volume.changed(self._clock())
         return written
 
@@ -343,7 +361,10 @@ class Vfs:
     def removexattr(self, node: NodeId, name: bytes) -> None:
         """Remove an extended attribute; raises NoAttribute."""
         volume = self._xattr_volume(node, name)
-        volume.require_changeable().remove_xattr(ino_of(node), name)
+        overlay = volume.require_changeable()
+        if name in (acl.ACCESS, acl.DEFAULT) and name not in overlay.list_xattr(ino_of(node)):
+            return  # as other file systems: the mode says it all
+        overlay.remove_xattr(ino_of(node), name)
         volume.changed(self._clock())
 
     # -- background work ----------------------------------------------------------------
@@ -377,9 +398,14 @@ class Vfs:
         directory = overlay.attributes(ino_of(parent))
         mode, gid = rights.owner_of_new(directory, mode, caller, self._options.privileged(caller))
         mode, xattrs = rights.inherited(overlay, ino_of(parent), mode)
-        attributes = overlay.make(
-            ino_of(parent), name, mode, caller.uid, gid, rdev=rdev, target=target, xattrs=xattrs
-        )
+        try:
+            attributes = overlay.make(
+                ino_of(parent), name, mode, caller.uid, gid,
+                rdev=rdev, target=target, xattrs=xattrs,
+            )  # fmt: skip
+        except NoSpace:
+            _require_given_back(volume)
+            raise
         return self._counted_entry(volume, attributes)
 
     def _own_draft(self, entry: Entry, mode: int, caller: Caller) -> Entry:
@@ -448,6 +474,12 @@ class Vfs:
         if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
             raise NotSupported(f"Attribute {name.decode(errors='replace')} is not supported")
         return self._volumes[tree_of(node)]
+
+
+def _require_given_back(volume: Volume) -> None:
+    """On a full disk: raise NotReady with the work that gives back what was deleted."""
+    if volume.overlay.wants_sync:
+        raise NotReady(("sync", volume.row.number), volume.overlay.sync)
 
 
 def _nothing(_: Superseded) -> None:

@@ -69,6 +69,12 @@ class Volume:
             self.committing is None
         )
 
+    @property
+    def may_rest(self) -> bool:
+        """Whether the overlay's files are open for nothing and may be closed at any time."""
+        held = self.files or self.orphans or self.committing is not None
+        return self.overlay.is_open and not held and self.synced >= self.changes
+
     def require_changeable(self) -> Overlay:
         """The overlay, to be changed now.
 

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 OVERLAYS = "overlays"
 _RECENT_TREES = 4
+_MAX_RESTING = 64
+_LOOK_EVERY = 64
 _EMPTY_ROOT_MODE = 0o40755
 
 
@@ -45,6 +47,7 @@ class Volumes:
         self._clock = clock
         self._directory = store.path / OVERLAYS / account
         self._volumes: dict[TreeNumber, Volume] = {}
+        self._looks = 0
         self._trees: WeakValueDictionary[ObjectId, Tree] = WeakValueDictionary()
         # Shared, because images share directories and memory is bounded once for all.
         self._pages = Pages(store.get_nowait)
@@ -77,10 +80,20 @@ class Volumes:
                 self._path(row.number), tree, self._store.get_nowait, self._disk, self._clock
             )
             volume = self._volumes[row.number] = Volume(row, overlay, self._clock())
+            self._limit_open()
         elif volume.row is not row:
             volume.row = row
             volume.superseded = row.deleted is not None
         return volume
+
+    def _limit_open(self) -> None:
+        """Close files of overlays at rest when many are open: descriptors are limited."""
+        self._looks += 1
+        if self._looks % _LOOK_EVERY:
+            return
+        resting = [volume for volume in self._volumes.values() if volume.may_rest]
+        for volume in sorted(resting, key=lambda volume: volume.last_use)[:-_MAX_RESTING]:
+            volume.overlay.close()
 
     def tree(self, manifest: ObjectId | None) -> Tree:
         """The stored tree of a manifest, for the loop's thread; None is the empty tree.
@@ -136,14 +149,16 @@ class Volumes:
         ready = [path for path in self._garbage if path.name not in numbers]
         return [partial(self._remove, path) for path in ready]
 
-    def commit(self, volume: Volume, done: Callable[[Sealed], None]) -> NotReady:
+    def commit(self, volume: Volume, purpose: str, done: Callable[[Sealed], None]) -> NotReady:
         """The work that stores a volume's tree; `done` gets the result on the loop's thread.
 
-        Changes wait until it is over; reading goes on. To be raised by a step.
+        Changes wait until it is over; reading goes on. To be raised by a step. A commit for
+        another purpose is waited for first, because its failure is not this one's.
         """
-        key: Hashable = ("commit", volume.row.number)
-        if volume.committing is None:
-            volume.committing = key
+        key: Hashable = ("commit", volume.row.number, purpose)
+        if volume.committing is not None and volume.committing != key:
+            return NotReady(volume.committing, None)
+        volume.committing = key
         return NotReady(key, partial(self._store_tree, volume), partial(_finish, volume, done))
 
     def close(self) -> None:

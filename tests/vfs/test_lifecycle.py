@@ -321,3 +321,109 @@ def test_files_stay_open_for_what_lost_its_name(base: View) -> None:
     base.tick()
     assert base.run(base.vfs.read, fh, 0, 20) == b"still here"
     base.run(base.vfs.release, fh)
+
+
+def test_a_name_under_instances_comes_to_be_with_its_image(view: View) -> None:
+    node = view.node("instances")
+    for _ in range(2):
+        with pytest.raises(NotFound):  # not an answer that the kernel may remember
+            view.run(view.vfs.lookup, node, b"web", ANN)
+    view.mkdir("images/web")
+    fill(view, "images/web")
+    view.mkdir("instances/web/n1")
+    assert view.entry("instances/web").entry_timeout < 5
+
+
+def test_a_rename_waits_for_a_commit_and_is_kept(view: View) -> None:
+    view.mkdir("images/web")
+    fill(view, "images/web")
+    row = view.catalog.image("ann", "web")
+    assert row is not None
+    with pytest.raises(Waiting) as sealing:
+        view.vfs.lifecycle.require_sealed(row)
+    with pytest.raises(Waiting) as renaming:
+        view.vfs.lifecycle.rename_image(row, "debian")
+    assert renaming.value.key == sealing.value.key
+    assert renaming.value.work is None
+    assert sealing.value.work is not None
+    assert sealing.value.finish is not None
+    sealing.value.finish(sealing.value.work())
+    view.rename("images/web", "images/debian")
+    assert view.ls("images") == ["debian"]
+    assert view.attribute("images/debian", "state") == "sealed"
+
+
+def test_a_commit_for_another_purpose_does_not_share_a_failure(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/x", b"1")
+    with pytest.raises(Waiting) as first:
+        base.vfs.lifecycle.commit("base/n1", "one")
+    with pytest.raises(Waiting) as second:
+        base.vfs.lifecycle.commit("base/n1", "two")
+    assert second.value.key == first.value.key
+    assert second.value.work is None
+    base.catalog.set_alias("ann", "one", "base", 1, replace=False)
+    assert first.value.work is not None
+    assert first.value.finish is not None
+    with pytest.raises(Exists):
+        first.value.finish(first.value.work())
+    assert base.lifecycle("commit", "base/n1", "two").state == "sealed"
+
+
+def test_resting_is_decided_when_it_is_done(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/x", b"1")
+    base.now += 6 * SECOND
+    base.tick()
+    base.now += 31 * SECOND
+    steps = base.vfs.tick()
+    with pytest.raises(Waiting) as commit:
+        base.vfs.lifecycle.commit("base/n1", "web")
+    for step in steps:
+        base.run(step)
+    assert commit.value.work is not None
+    assert commit.value.finish is not None
+    commit.value.finish(commit.value.work())
+    assert base.exists("images/web/x")
+
+
+def test_one_damaged_overlay_does_not_keep_the_others_from_being_listed(base: View) -> None:
+    for name in ("n1", "n2"):
+        base.mkdir(f"instances/base/{name}")
+        base.write(f"instances/base/{name}/x", b"1")
+    number = tree_of(base.node("instances/base/n1"))
+    base.close()
+    damaged = base.directory / "overlays" / "ann" / str(number) / "meta.db"
+    damaged.write_bytes(b"X" * 4096)
+    base.open()
+    listed = {row.name: row.entries for row in base.lifecycle("instances")}
+    assert listed == {"n1": None, "n2": 6}
+    base.lifecycle("remove", "base/n1")
+    assert [row.name for row in base.lifecycle("instances", True)] == ["n1"]
+
+
+def test_listing_leaves_no_files_open(base: View) -> None:
+    names = [f"n{number}" for number in range(200)]
+    base.lifecycle("clone", "base", names)
+    for name in names:
+        base.write(f"instances/base/{name}/x", b"1")
+    base.remount()
+    assert len(base.lifecycle("instances")) == 200
+    assert not any(volume.overlay.is_open for volume in base.vfs._volumes)
+    base.ls("instances/base")
+    assert sum(volume.overlay.is_open for volume in base.vfs._volumes) < 150
+
+
+def test_removing_an_alias_is_told(base: View) -> None:
+    base.symlink("base", "images/stable")
+    base.lifecycle("remove", "stable")
+    assert base.stale[-1].name == b"stable"
+    assert not base.exists("images/stable")
+
+
+def test_an_acl_that_is_not_there_can_be_removed(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    node = base.node("instances/base/n1/etc")
+    base.run(base.vfs.removexattr, node, b"system.posix_acl_access")
+    with pytest.raises(NoAttribute):
+        base.run(base.vfs.removexattr, node, b"user.nothing")
