@@ -22,9 +22,10 @@ from imagefs.format.manifest import Manifest, encode_manifest
 from imagefs.model import ROOT_INO, Ino, ObjectId
 from imagefs.overlay.bookkeeping import Bookkeeping
 from imagefs.overlay.fresh import Fresh
-from imagefs.overlay.inodes import Inode, inode_of, unpack_xattrs
+from imagefs.overlay.inodes import GET_INODE, Inode, inode_of, unpack_xattrs
 from imagefs.overlay.layer import Layer
 from imagefs.overlay.links import Links, Places
+from imagefs.overlay.names import LIST_NAMES
 from imagefs.overlay.sealing import Sealer, Stored
 from imagefs.store import StoreWriter
 from imagefs.tree import Tree
@@ -42,10 +43,6 @@ _THREADS: Final = 3
 
 _STORED = "SELECT ino, mode, parent FROM inode WHERE ino <= ?"
 _DIRECTORIES = "SELECT ino, parent FROM inode WHERE ino > ? AND mode & 61440 = 16384"
-_GET = "SELECT * FROM inode WHERE ino = ?"
-_LIST = """
-    SELECT d.name, d.ino, i.* FROM dentry d LEFT JOIN inode i ON i.ino = d.ino
-    WHERE d.parent = ? AND d.name > ? ORDER BY d.name LIMIT ?"""
 
 Child = tuple[bytes, Inode | None]
 """A name and what it stands for, None when it is gone."""
@@ -185,7 +182,7 @@ class Commit:
     def _units(self, directory: int) -> Iterator[_Unit]:
         after = b""
         while True:
-            rows = self._database.rows(_LIST, (directory, after, _BATCH))
+            rows = self._database.rows(LIST_NAMES, (directory, after, _BATCH))
             children: list[Child] = [
                 (name, Inode(*columns) if ino else None) for name, ino, *columns in rows
             ]
@@ -198,7 +195,7 @@ class Commit:
         yield _Unit(directory, children, last=True)
 
     def _inode(self, ino: int) -> Inode:
-        row = self._database.row(_GET, (ino,))
+        row = self._database.row(GET_INODE, (ino,))
         if row is not None:
             return Inode(*row)
         return inode_of(self._base, Ino(ino), self._base.entry(Ino(ino)))

@@ -33,7 +33,8 @@ _CACHED = 1024
 Xattrs = tuple[tuple[bytes, bytes], ...]
 """Extended attributes, sorted by name."""
 
-_GET = "SELECT * FROM inode WHERE ino = ?"
+GET_INODE = "SELECT * FROM inode WHERE ino = ?"
+"""The row of an inode, in the order of the fields of `Inode`."""
 _PUT = f"INSERT OR REPLACE INTO inode VALUES ({', '.join('?' * 21)})"
 _REMOVE = "DELETE FROM inode WHERE ino = ?"
 _STORED = "SELECT ino FROM inode WHERE ino <= ?"
@@ -229,7 +230,7 @@ class Inodes:
             return orphan
         database = self._database()
         if database is not None and self.may_be_stored(ino):
-            row = database.row(_GET, (ino,))
+            row = database.row(GET_INODE, (ino,))
             if row is not None:
                 return Inode(*row)
         if ino > self.total:

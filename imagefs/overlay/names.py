@@ -28,9 +28,10 @@ _REMOVE = "DELETE FROM dentry WHERE parent = ? AND name = ?"
 _REMOVE_ALL = "DELETE FROM dentry WHERE parent = ?"
 _ANY = "SELECT 1 FROM dentry WHERE parent = ? AND ino <> 0 LIMIT 1"
 _COUNT = "SELECT count(*) FROM dentry WHERE parent = ?"
-_LIST = """
+LIST_NAMES = """
     SELECT d.name, d.ino, i.* FROM dentry d LEFT JOIN inode i ON i.ino = d.ino
     WHERE d.parent = ? AND d.name > ? ORDER BY d.name LIMIT ?"""
+"""Names of a directory behind a name, whiteouts too, each with its inode and that one's row."""
 _NAME = "SELECT name FROM dentry WHERE parent = ? AND ino = ? LIMIT 1"
 _PARENT = "SELECT parent, name FROM dentry WHERE ino = ? LIMIT 1"
 
@@ -165,7 +166,7 @@ class Names:
         """Names that have rows, None for whiteouts."""
         last = after or b""
         while True:
-            rows = database.rows(_LIST, (directory, last, batch))
+            rows = database.rows(LIST_NAMES, (directory, last, batch))
             for name, ino, *columns in rows:
                 yield name, _item(name, columns) if ino else None
             if len(rows) < batch:

@@ -351,9 +351,9 @@ class Overlay(Totals):
 
     # -- durability ---------------------------------------------------------------------
 
-    def sync(self, ino: Ino | None = None) -> None:
-        """What was changed before is durable afterwards. Blocks; for worker threads."""
-        del ino  # All of an overlay becomes durable at once: it is two files.
+    def sync(self) -> None:
+        """What was changed before is durable afterwards, all of it: an overlay is two files.
+        Blocks; for worker threads."""
         self._layer.sync()
 
     def commit(self, writer: StoreWriter, fetch: Fetch) -> tuple[ObjectId, Bookkeeping]:

@@ -74,7 +74,6 @@ class Vfs:
         self.lifecycle.alias_removed = lambda name: self.on_stale(
             Superseded(node_id(NAMESPACE, places.IMAGES.ino), name.encode())
         )
-        self._catalog = catalog
         self._account = account
         self._namespace = Namespace(catalog, self._volumes, self.lifecycle, account, options, clock)
         self._files: Handles[OpenFile] = Handles()

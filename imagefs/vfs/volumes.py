@@ -8,7 +8,7 @@ directory that no row names is garbage from a crash and is removed at the next s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ class Volumes:
     def __repr__(self) -> str:
         return f"<Volumes: {len(self._volumes)} in use, {len(self._garbage)} to remove>"
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Volume]:
         return iter(list(self._volumes.values()))
 
     def __getitem__(self, number: TreeNumber) -> Volume:

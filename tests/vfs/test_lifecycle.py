@@ -9,8 +9,9 @@ import pytest
 
 from imagefs.errors import Busy, Exists, InvalidName, NoAttribute, NoSpace, NotFound, ReadOnly
 from imagefs.errors import NotReady as Waiting
+from imagefs.model import Ino
 from imagefs.vfs import MountOptions
-from imagefs.vfs.node import tree_of
+from imagefs.vfs.node import node_id, tree_of
 from tests.vfs.conftest import ANN, View
 
 SECOND = 1_000_000_000
@@ -280,9 +281,10 @@ def test_superseded_overlays_are_removed_once_nothing_holds_them(base: View) -> 
     held = base.vfs._volumes.in_use(tree_of(base.node("images/web")))
     assert held is not None
     for volume in list(base.vfs._volumes):
-        for ino in range(1, 20):
+        for ino in map(Ino, range(1, 20)):
             if volume.superseded and volume.lookups[ino]:
-                base.vfs.forget([(volume.row.number << 32 | ino, volume.lookups[ino])])
+                node = node_id(volume.row.number, ino)
+                base.vfs.forget([(node, volume.lookups[ino])])
     base.tick()
     assert len(set(os.listdir(overlays))) < len(before)
     base.mkdir("instances/base/n2")
