@@ -14,7 +14,7 @@ from imagefs.cli.session import open_session
 from imagefs.control.client import Client
 from imagefs.control.messages import Images, Instances, Show, Status
 
-_INNER_STATE = {"work", "polling", "vfs"}
+_INNER_STATE = {"volumes", "lookups", "orphans", "work", "polling", "vfs"}
 """What a daemon tells about itself for those who develop it."""
 
 _KINDS = {"images": Images, "instances": Instances}

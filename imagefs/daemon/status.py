@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
 import imagefs
@@ -43,6 +44,7 @@ class Status:
             "started": self._started,
             "memory_bytes": _resident_bytes(),
             "cpu_seconds": round(time.process_time(), 2),
+            **msgspec.structs.asdict(self._vfs.statistics()),
             "unexpected_errors": self._operations.failures,
             "work": repr(self._operations.steps),
             "polling": repr(self._session.polling),

@@ -45,6 +45,7 @@ from imagefs.vfs.node import (
     node_id,
     tree_of,
 )
+from imagefs.vfs.statistics import Statistics, collect
 from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
@@ -89,6 +90,10 @@ class Vfs:
             f"<Vfs {self._account}: {self._volumes!r}, {len(self._files)} files and"
             f" {len(self._directories)} directories open>"
         )
+
+    def statistics(self) -> Statistics:
+        """What is open and what the kernel holds, in numbers."""
+        return collect(self._files, self._directories, self._volumes)
 
     def close(self) -> None:
         """Let go of every volume; what was changed stays."""
