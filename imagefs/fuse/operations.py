@@ -21,7 +21,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields, StatvfsData
 
-from imagefs.errors import ImagefsError, NoAttribute, NotReady, NotSupported
+from imagefs.errors import Busy, ImagefsError, NoAttribute, NotReady, NotSupported
 from imagefs.fuse.conversion import absent, attribute_change, attributes, caller, statistics
 from imagefs.fuse.steps import Steps
 from imagefs.model import NodeId
@@ -56,17 +56,14 @@ def _handler(
     """Make a handler that waits for what the step needs and raises nothing but FUSEError."""
 
     async def handle(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        while True:
+        try:
             try:
                 return function(self, *args, **kwargs)
-            except NotReady as needed:
-                waiting = needed
-            except Exception as error:
-                raise self.answer(function.__name__, error) from error
-            try:
-                await self.steps.wait(waiting)
-            except Exception as error:
-                raise self.answer(function.__name__, error) from error
+            except (NotReady, Busy) as found:
+                obstacle = found
+            return await self.steps.go_on(obstacle, function, self, *args, **kwargs)
+        except Exception as error:
+            raise self.answer(function.__name__, error) from error
 
     functools.update_wrapper(handle, function)
     return handle
@@ -229,6 +226,7 @@ class FuseOperations(pyfuse3.Operations):
     @_changing
     def release(self, fh: int) -> None:
         self._vfs.release(FileHandle(fh))
+        self.steps.closed()
 
     @_handler
     def fsync(self, fh: int, datasync: bool) -> None:

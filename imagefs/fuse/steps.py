@@ -14,13 +14,18 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import trio
 
-from imagefs.errors import NotReady
+from imagefs.errors import Busy, NotReady
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKERS = max(4, 2 * (os.cpu_count() or 1))
 """Worker threads at a time: some wait for the disk while others use the processors."""
+
+RELEASE_PATIENCE = 0.5
+"""Seconds that a step which is refused because a file is open waits for the file to be closed:
+close() returns before the kernel tells of it, and behind reading ahead that may be later than the
+next request of the same program."""
 
 
 class _Job:
@@ -47,6 +52,7 @@ class Steps:
     def __init__(self, workers: int = WORKERS) -> None:
         self._limiter = trio.CapacityLimiter(workers)
         self._jobs: dict[Hashable, _Job] = {}
+        self._closing: trio.Event | None = None
         self._run = 0
         self._shared = 0
 
@@ -59,12 +65,43 @@ class Steps:
 
     async def run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Take a step, doing first what it needs; raises what the step or that work raises."""
+        try:
+            return step(*args, **kwargs)
+        except (NotReady, Busy) as found:
+            obstacle = found
+        return await self.go_on(obstacle, step, *args, **kwargs)
+
+    async def go_on(
+        self, obstacle: NotReady | Busy, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Like `run`, for a step that was taken once and met this obstacle."""
+        patience = RELEASE_PATIENCE
         while True:
+            if isinstance(obstacle, NotReady):
+                await self.wait(obstacle)
+            else:
+                patience = await self._wait_for_closing(patience)
+                if not patience:
+                    raise obstacle
             try:
                 return step(*args, **kwargs)
-            except NotReady as needed:
-                waiting = needed
-            await self.wait(waiting)
+            except (NotReady, Busy) as found:
+                obstacle = found
+
+    def closed(self) -> None:
+        """A file was closed: what was refused because of it may work now."""
+        if self._closing is not None:
+            self._closing.set()
+            self._closing = None
+
+    async def _wait_for_closing(self, patience: float) -> float:
+        """Return the seconds that are left when a file was closed, 0.0 if none was in time."""
+        if self._closing is None:
+            self._closing = trio.Event()
+        with trio.move_on_after(patience) as scope:
+            await self._closing.wait()
+            return max(0.0, scope.deadline - trio.current_time())
+        return 0.0
 
     async def wait(self, needed: NotReady) -> None:
         """Return once the work is done, so that the step can be taken again.

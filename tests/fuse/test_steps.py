@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from imagefs.errors import Corrupt, NotReady
-from imagefs.fuse.steps import Steps
+from imagefs.errors import Busy, Corrupt, NotReady
+from imagefs.fuse.steps import RELEASE_PATIENCE, Steps
 
 
 class Value:
@@ -193,3 +193,44 @@ async def test_different_keys_do_not_wait_for_each_other() -> None:
         for name in "abc":
             nursery.start_soon(steps.run, step, name)
     assert loaded == {"a", "b", "c"}
+
+
+async def test_what_an_open_file_forbids_is_tried_again_when_files_are_closed(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    steps, opened, tries = Steps(), ["one", "other"], 0
+
+    def step() -> str:
+        nonlocal tries
+        tries += 1
+        if opened:
+            raise Busy(f"Files {opened} are open")
+        return "done"
+
+    async def close() -> None:
+        while opened:
+            await trio.sleep(RELEASE_PATIENCE / 4)
+            opened.pop()
+            steps.closed()
+
+    nursery.start_soon(close)
+    assert await steps.run(step) == "done"
+    assert tries == 3
+
+
+async def test_what_stays_open_is_an_error_in_the_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    steps, tries = Steps(), 0
+
+    def step() -> None:
+        nonlocal tries
+        tries += 1
+        raise Busy("A file is open")
+
+    with pytest.raises(Busy):
+        await steps.run(step)
+    assert tries == 1
+    steps.closed()  # nobody waits any more
+    with pytest.raises(Busy):
+        await steps.run(step)
