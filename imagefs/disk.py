@@ -4,8 +4,8 @@ A `Disk` makes system calls and nothing else; it knows no format. Tests hand in 
 that records calls, fails the N-th, or forgets what was not synced. Methods block and may be
 called from any thread. OSError is mapped here: ENOSPC and EDQUOT become `NoSpace`,
 FileNotFoundError and FileExistsError pass unchanged, everything else becomes `IOFailure`
-with the path in its message. (SQLite does its own file access; its files are named in
-docs/durability.md.)
+with the path in its message. (SQLite does its own file access; tests watch and fail it in the
+same way through a VFS of theirs, see docs/durability.md.)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -248,6 +249,23 @@ class Disk:
             os.rename(old, new)
         except OSError as error:
             raise failure(error, old) from error
+
+    def size_of(self, path: str | Path) -> int | None:
+        """The size of what bears a name; None when nothing does."""
+        found = self._status(path)
+        return None if found is None else found.st_size
+
+    def is_directory(self, path: str | Path) -> bool:
+        found = self._status(path)
+        return found is not None and stat.S_ISDIR(found.st_mode)
+
+    def _status(self, path: str | Path) -> os.stat_result | None:
+        try:
+            return os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise failure(error, path) from error
 
     def listdir(self, path: str | Path) -> list[str]:
         try:

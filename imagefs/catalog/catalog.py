@@ -1,15 +1,18 @@
 """Reading and changing the catalog: each method is one transaction.
 
 Changes return once they survive the death of the process; those that make something
-complete (`seal`, `publish`) return once they survive power loss. Methods are called on the
-loop's thread (or the only thread of a command) and block for some tens of microseconds.
-Several processes may have the catalog open.
+complete (`seal`, `publish`), and what only commands do, return once they survive power loss;
+for the others there is `sync`. Methods are called on the loop's thread (or the only thread of a
+command) and block for some tens of microseconds; `sync` is for any thread. Several processes
+may have the catalog open.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ import msgspec
 
 from imagefs.catalog import schema
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
-from imagefs.errors import Exists, NotFound
+from imagefs.disk import Disk
+from imagefs.errors import Exists, ImagefsError, NotFound
 from imagefs.model import ObjectId, TreeNumber
 
 _COLUMNS = (
@@ -34,10 +38,18 @@ _INSERT = (
 class Catalog:
     """The open catalog of one store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk | None = None) -> None:
         """Open or create the database at `path`; raises StoreError, Corrupt."""
         self._path = path
+        self._disk = disk or Disk()
         self._connection = schema.connect(path)
+        self.changes = 1
+        """Counts transactions that changed something; the first are those of earlier sessions,
+        which nobody may have made durable."""
+        self.synced = 0
+        """How many of them survive power loss."""
+        self._sync_lock = threading.Lock()
+        self._sync_failure: ImagefsError | None = None
 
     def __repr__(self) -> str:
         (trees,) = self._connection.execute("SELECT count(*) FROM tree").fetchone()
@@ -46,6 +58,34 @@ class Catalog:
     def close(self) -> None:
         """Close the database; what was changed stays."""
         self._connection.close()
+
+    def sync(self) -> None:
+        """Everything that was changed before survives power loss afterwards. Blocks; any thread.
+
+        Once it has failed it fails until the catalog is opened again: the kernel may have
+        dropped what it could not write, and a second attempt would not know.
+        """
+        with self._sync_lock:
+            covered = self.changes
+            if self._sync_failure is not None:
+                raise self._sync_failure
+            try:
+                self._sync_log()
+            except ImagefsError as error:
+                self._sync_failure = error
+                raise
+            self.synced = max(self.synced, covered)
+
+    def _sync_log(self) -> None:
+        """What is not in the log any more is in the database, which SQLite has synced."""
+        try:
+            fd = self._disk.open(f"{self._path}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            self._disk.fdatasync(fd)
+        finally:
+            self._disk.close(fd)
 
     # -- looking up ---------------------------------------------------------------------
 
@@ -95,6 +135,11 @@ class Catalog:
         """The numbers of all trees of an account, deleted ones too."""
         rows = self._fetch("SELECT number FROM tree WHERE account = ?", account)
         return {TreeNumber(number) for (number,) in rows}
+
+    def last_number(self) -> int:
+        """The largest number that was ever given to a tree, as far as the catalog knows."""
+        rows = self._fetch("SELECT seq FROM sqlite_sequence WHERE name = 'tree'")
+        return int(rows[0][0]) if rows else 0
 
     def aliases(self, account: str) -> dict[str, str]:
         """An account's aliases: name to the image's name it stands for."""
@@ -161,10 +206,11 @@ class Catalog:
             )  # fmt: skip
 
     def clone(
-        self, image: TreeRow, account: str, place: str, names: Sequence[str], now: int
-    ) -> list[TreeRow]:
+        self, image: TreeRow, account: str, place: str, names: Sequence[str], now: int,
+        *, durable: bool = False,
+    ) -> list[TreeRow]:  # fmt: skip
         """Add instances of a sealed image, all or none; raises Exists with the first name taken."""
-        with self._changing():
+        with self._changing(durable=durable):
             if not image.used:
                 self._connection.execute(
                     "UPDATE tree SET used = 1 WHERE number = ?", (image.number,)
@@ -179,7 +225,7 @@ class Catalog:
 
     def reset(self, row: TreeRow, now: int) -> TreeRow:
         """Put a fresh clone in the place of an instance, which counts as deleted from now on."""
-        with self._changing():
+        with self._changing(durable=True):
             self._mark_deleted(row.number, now)
             return self._insert(
                 Kind.INSTANCE, row.account, row.place, row.name, State.LIVE, row.manifest,
@@ -196,14 +242,14 @@ class Catalog:
             )
         return self._present(row.number)
 
-    def delete(self, row: TreeRow, now: int) -> None:
+    def delete(self, row: TreeRow, now: int, *, durable: bool = False) -> None:
         """Take a tree out of sight; it can be brought back until gc removes it."""
-        with self._changing():
+        with self._changing(durable=durable):
             self._mark_deleted(row.number, now)
 
     def undelete(self, row: TreeRow) -> TreeRow:
         """Bring a deleted tree back under its old name; raises Exists."""
-        with self._changing():
+        with self._changing(durable=True):
             if row.kind is Kind.IMAGE:
                 self._refuse_taken(row.account, row.name)
             self._named(
@@ -221,9 +267,9 @@ class Catalog:
                 "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)", (account, name, target, now)
             )
 
-    def remove_alias(self, account: str, name: str) -> None:
+    def remove_alias(self, account: str, name: str, *, durable: bool = False) -> None:
         """Forget an alias; raises NotFound."""
-        with self._changing():
+        with self._changing(durable=durable):
             cursor = self._connection.execute(
                 "DELETE FROM alias WHERE account = ? AND name = ?", (account, name)
             )
@@ -259,13 +305,22 @@ class Catalog:
                 try:
                     yield
                     self._connection.execute("COMMIT")
+                    self.changes += 1
                 except BaseException:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
+                    if durable:
+                        self._forget_torn()
                     raise
         finally:
             if durable:
                 self._connection.execute("PRAGMA synchronous=NORMAL")
+
+    def _forget_torn(self) -> None:
+        """A commit that failed in its sync has left a whole transaction in the log: after a
+        crash it would count. The next transaction is written over it, so one is made now."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 
     @contextlib.contextmanager
     def _mapped_errors(self) -> Iterator[None]:

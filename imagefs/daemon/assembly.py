@@ -27,11 +27,11 @@ def create_store(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[Store, Catalog]]:
+def opened(path: Path, disk: Disk) -> Iterator[tuple[Store, Catalog]]:
     """The store and its catalog, closed afterwards; raises StoreError, Corrupt."""
-    store = Store.open(path)
+    store = Store.open(path, disk)
     try:
-        catalog = Catalog(path / CATALOG)
+        catalog = Catalog(path / CATALOG, disk)
         try:
             yield store, catalog
         finally:
@@ -43,8 +43,9 @@ def opened(path: Path) -> Iterator[tuple[Store, Catalog]]:
 @contextlib.contextmanager
 def vfs(path: Path, account: str, options: MountOptions) -> Iterator[Vfs]:
     """The file system of an account. Its lock must be held."""
-    with opened(path) as (store, catalog):
-        vfs = Vfs(store, catalog, account, options, time.time_ns, Disk())
+    disk = Disk()
+    with opened(path, disk) as (store, catalog):
+        vfs = Vfs(store, catalog, account, options, time.time_ns, disk)
         try:
             yield vfs
         finally:
@@ -54,8 +55,9 @@ def vfs(path: Path, account: str, options: MountOptions) -> Iterator[Vfs]:
 @contextlib.contextmanager
 def lifecycle(path: Path, account: str) -> Iterator[tuple[Lifecycle, Store]]:
     """The images and instances of an account, without a mount. Its lock must be held."""
-    with opened(path) as (store, catalog):
-        volumes = Volumes(store, catalog, account, Disk(), time.time_ns)
+    disk = Disk()
+    with opened(path, disk) as (store, catalog):
+        volumes = Volumes(store, catalog, account, disk, time.time_ns)
         try:
             yield Lifecycle(catalog, volumes, account, time.time_ns), store
         finally:

@@ -25,7 +25,7 @@ from imagefs.errors import Busy, ImagefsError, NoAttribute, NotReady, NotSupport
 from imagefs.fuse.conversion import absent, attribute_change, attributes, caller, statistics
 from imagefs.fuse.steps import Steps
 from imagefs.model import NodeId
-from imagefs.vfs import FileHandle, Vfs
+from imagefs.vfs import FileHandle, SyncPoint, Vfs
 
 PROCESS_ATTRIBUTE = b"user.imagefs.process"
 """Extended attribute of the mount's root: the process that serves it."""
@@ -228,9 +228,16 @@ class FuseOperations(pyfuse3.Operations):
         self._vfs.release(FileHandle(fh))
         self.steps.closed()
 
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._fsync(fh, await self._sync_point(fh, directory=False), directory=False)
+
     @_handler
-    def fsync(self, fh: int, datasync: bool) -> None:
-        self._vfs.fsync(FileHandle(fh))
+    def _sync_point(self, fh: int, *, directory: bool) -> SyncPoint:
+        return self._vfs.sync_point(FileHandle(fh), directory=directory)
+
+    @_handler
+    def _fsync(self, fh: int, point: SyncPoint, *, directory: bool) -> None:
+        self._vfs.fsync(FileHandle(fh), point, directory=directory)
 
     # -- directories --------------------------------------------------------------------
 
@@ -257,9 +264,8 @@ class FuseOperations(pyfuse3.Operations):
     def releasedir(self, fh: int) -> None:
         self._vfs.releasedir(FileHandle(fh))
 
-    @_handler
-    def fsyncdir(self, fh: int, datasync: bool) -> None:
-        self._vfs.fsyncdir(FileHandle(fh))
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._fsync(fh, await self._sync_point(fh, directory=True), directory=True)
 
     # -- extended attributes ------------------------------------------------------------
 

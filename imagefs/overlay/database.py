@@ -74,15 +74,18 @@ def wal_in(directory: Path) -> Path:
 
 
 def create(directory: Path, disk: Disk) -> None:
-    """Put an empty database into the directory, whole or not at all; not durable yet.
+    """Put an empty database into the directory, whole or not at all, also after power loss; its
+    name is not durable yet.
 
-    Copied from a template because making tables one by one costs ten fsyncs.
+    Copied from a template because making tables one by one costs ten fsyncs; the one that is
+    left takes 0.7 ms here, once for an overlay.
     """
     path = path_in(directory)
     temporary = path.with_suffix(".tmp")
     fd = disk.open(temporary, _CREATE)
     try:
         disk.pwrite(fd, _template(), 0)
+        disk.fdatasync(fd)
     finally:
         disk.close(fd)
     disk.rename(temporary, path)

@@ -107,7 +107,14 @@ class Heap:
     def renew(self, gap: Range) -> None:
         """Make a range that no row names read as zeros, durably, so that it can be used again
         and no power loss shows in it what another file had there."""
-        self.punch([gap])
+        begin, end = gap
+        size = self.size()
+        if begin >= min(end, size):
+            return
+        if size <= end:
+            self._disk.truncate(self._fd, begin)
+        else:
+            self.punch([gap])
         self._disk.fdatasync(self._fd)
 
     def all_stored(self) -> None:

@@ -28,6 +28,9 @@ from imagefs.tree.contents import Fetch
 
 log = logging.getLogger(__name__)
 
+_LEVELS = 3
+"""An overlay is STORE/overlays/ACCOUNT/NUMBER."""
+
 
 class Layer:
     """One overlay's files and caches. Loop's thread only, but for `sync`."""
@@ -40,7 +43,7 @@ class Layer:
         self.fetch = fetch
         self.disk = disk
         self.clock = clock
-        self.exists = _is_made(directory)
+        self.exists = _is_made(directory, disk)
         self.inodes = Inodes(base, self.database)
         self.names = Names(base, self.database, self.inodes)
         self.extents = Extents(self.database)
@@ -83,6 +86,8 @@ class Layer:
             self._create()
         database = self.database()
         assert database is not None
+        # Power loss may have taken back rows and left what they named.
+        self.heap.renew(self.space.free)
         self.space.begin()
         self._changing = True
         return database
@@ -105,21 +110,21 @@ class Layer:
 
     def _create(self) -> None:
         """Make the files. What fails in between is made again by the next attempt."""
-        missing = []
-        directory = self.directory
-        while not directory.is_dir():
-            missing.append(directory)
-            directory = directory.parent
-        for directory in reversed(missing):
-            self.disk.mkdir(directory)
-            self._unpublished.append(directory.parent)
+        for directory in reversed(self._all_directories()[:-1]):
+            with suppress(FileExistsError):
+                self.disk.mkdir(directory)
         # What an attempt without success left; a heap must begin as zeros.
         for path in (db.wal_in(self.directory), heap_file.path_in(self.directory)):
             with suppress(FileNotFoundError):
                 self.disk.unlink(path)
         db.create(self.directory, self.disk)
         self.exists = True
-        self._unpublished.append(self.directory)
+        self._unpublished = self._all_directories()
+
+    def _all_directories(self) -> list[Path]:
+        """Every directory that names these files or a directory of theirs, up to the store:
+        whoever made one of them may not have made its name durable."""
+        return [self.directory, *self.directory.parents[:_LEVELS]]
 
     def _open(self) -> None:
         if not self.base.total:  # which may raise NotReady: before anything is open
@@ -144,7 +149,7 @@ class Layer:
         with self._database.transaction():
             for ino in self.extents.orphans():
                 self.extents.remove_orphan(ino)
-        self._unpublished = [self.directory, *self.directory.parents[:2]]
+        self._unpublished = self._all_directories()
         self._recovering = True
         self.sync()
         self._recovering = False
@@ -203,6 +208,8 @@ class Layer:
             paths = (db.wal_in(self.directory), db.path_in(self.directory))
             for path in paths:
                 self._descriptors.append(self.disk.open(path, os.O_RDONLY))
+            if not self._unpublished:
+                self._unpublished = [self.directory]  # the WAL is new in every session
         wal, database = self._descriptors
         self.disk.fdatasync(wal)
         if self._unpublished:
@@ -267,10 +274,7 @@ class Layer:
             self._sync_failure = None
 
 
-def _is_made(directory: Path) -> bool:
+def _is_made(directory: Path, disk: Disk) -> bool:
     """Whether the overlay has files. An empty database is one whose making was cut short by
     power loss, before anything in it could be durable."""
-    try:
-        return db.path_in(directory).stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return bool(disk.size_of(db.path_in(directory)))

@@ -100,7 +100,7 @@ class Overlay(Totals):
     @staticmethod
     def delete(directory: Path, disk: Disk) -> None:
         """Remove the files of an overlay that is not open; blocks. None there is fine."""
-        if not directory.is_dir():
+        if not disk.is_directory(directory):
             return
         for name in disk.listdir(directory):
             disk.unlink(directory / name)

@@ -105,6 +105,11 @@ class Space:
         """Whether the next range that is taken follows directly on one that ends there."""
         return end == self._end and self.fits(length)
 
+    @property
+    def free(self) -> Range:
+        """The addresses that will be given out; what lies there is of no file."""
+        return self._end, self._limit
+
     def use(self, gap: Range) -> None:
         """Take addresses from this range from now on; it reads as zeros and no row names it."""
         self._end, self._limit = gap

@@ -43,7 +43,7 @@ def create(path: Path, disk: Disk) -> None:
 
     Raises `Exists` when there is one, `StoreError` when the directory holds something else.
     """
-    if os.path.exists(format_file(path)):
+    if disk.size_of(format_file(path)) is not None:
         raise Exists(f"There is a store at {path} already")
     _make_directory(path, disk)
     strangers = sorted(set(disk.listdir(path)) - _LEFTOVERS)
@@ -60,7 +60,7 @@ def create(path: Path, disk: Disk) -> None:
 
 def check(path: Path, disk: Disk) -> None:
     """Raises `StoreError` unless `path` is a store that this program and user can work with."""
-    if not os.path.isdir(path):
+    if not disk.is_directory(path):
         raise StoreError(f"There is no store at {path}")
     _check_writable(path, disk)
     version = _version(path, disk)
@@ -69,7 +69,7 @@ def check(path: Path, disk: Disk) -> None:
             f"Store {path} has version {version}, this imagefs knows {STORE_VERSION}:"
             " use a newer imagefs"
         )
-    if not os.path.isdir(packs(path)):
+    if not disk.is_directory(packs(path)):
         raise StoreError(f"Store {path} is damaged: directory {packs(path)} is missing")
     _check_writable(packs(path), disk)
 
@@ -91,14 +91,14 @@ def _version(path: Path, disk: Disk) -> int:
 
 
 def _make_directory(path: Path, disk: Disk) -> None:
-    if os.path.isdir(path):
+    if disk.is_directory(path):
         return
-    if not os.path.isdir(path.parent):
+    if not disk.is_directory(path.parent):
         _make_directory(path.parent, disk)
     try:
         disk.mkdir(path)
     except FileExistsError as error:
-        if not os.path.isdir(path):
+        if not disk.is_directory(path):
             raise StoreError(f"{path} is in the way: it is not a directory") from error
     disk.fsync_dir(path.parent)
 

@@ -65,10 +65,9 @@ class Packs:
         """The size in bytes of each pack there is."""
         sizes = {}
         for number in self.numbers():
-            try:
-                sizes[number] = os.stat(self.path(number)).st_size
-            except FileNotFoundError:
-                continue
+            size = self.disk.size_of(self.path(number))
+            if size is not None:
+                sizes[number] = size
         return sizes
 
     # -- reading ------------------------------------------------------------------------

@@ -29,7 +29,7 @@ _BATCH = 50_000
 
 def open_index(path: Path, packs: Packs) -> Index:
     """The index of a store, complete: made anew when it is missing, tails of packs indexed."""
-    if not os.path.exists(layout.index(path)):
+    if packs.disk.size_of(layout.index(path)) is None:
         with _recovery_lock(path, packs.disk):
             _clear_leftovers(path, packs)
             return _completed(Index.open(layout.index(path)), packs)
@@ -63,7 +63,7 @@ def _recovery_lock(path: Path, disk: Disk) -> Iterator[None]:
 def _clear_leftovers(path: Path, packs: Packs) -> None:
     """Removes what belongs to an index file that is gone."""
     index = layout.index(path)
-    if os.path.exists(index):  # another process was faster
+    if packs.disk.size_of(index) is not None:  # another process was faster
         return
     if packs.numbers():
         log.warning("Index %s is missing, it is rebuilt from %s packs", index, len(packs.numbers()))

@@ -27,7 +27,7 @@ def settle(file: Path, disk: Disk) -> None:
     available = space.blocks_available * space.block_size
     if available < RESERVE:
         release(file, disk)
-    elif available > _PLENTY and not os.path.exists(file):
+    elif available > _PLENTY and disk.size_of(file) is None:
         with suppress(FileExistsError):  # another process is faster
             _make(file, disk)
 

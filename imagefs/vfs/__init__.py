@@ -4,7 +4,7 @@ Knows neither pyfuse3 nor arguments nor the environment. See docs/design.md, "St
 """
 
 from imagefs.vfs.caller import Caller, MountOptions
-from imagefs.vfs.handles import FileHandle
+from imagefs.vfs.handles import FileHandle, SyncPoint
 from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.node import Entry, Superseded
@@ -20,5 +20,6 @@ __all__ = [
     "Lifecycle",
     "MountOptions",
     "Superseded",
+    "SyncPoint",
     "Vfs",
 ]

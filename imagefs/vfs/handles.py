@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Generic, NewType, TypeVar
+from typing import Generic, NamedTuple, NewType, TypeVar
 
 from imagefs.errors import Stale
 from imagefs.model import Ino
@@ -14,14 +14,21 @@ FileHandle = NewType("FileHandle", int)
 T = TypeVar("T")
 
 
+class SyncPoint(NamedTuple):
+    """What an fsync must make durable: so many changes of names above the trees, and of the
+    tree. It is taken once, when the fsync begins: what is changed while it waits is for the next."""
+
+    names: int
+    changes: int
+
+
 class OpenFile:
     """A regular file held open. `privileged` openers keep set-user-id bits when they write.
 
     `cleared` says that this opener's writes have no privilege of the file left to take.
-    `sync_target` is the change of the volume that the fsync under way must make durable.
     """
 
-    __slots__ = ("cleared", "ino", "privileged", "sync_target", "volume", "writable")
+    __slots__ = ("cleared", "ino", "privileged", "volume", "writable")
 
     def __init__(self, volume: Volume, ino: Ino, *, writable: bool, privileged: bool) -> None:
         self.volume = volume
@@ -29,7 +36,6 @@ class OpenFile:
         self.writable = writable
         self.privileged = privileged
         self.cleared = False
-        self.sync_target: int | None = None
 
 
 class OpenDirectory:
@@ -40,13 +46,12 @@ class OpenDirectory:
     listing goes on behind that name.
     """
 
-    __slots__ = ("ino", "names", "sync_target", "volume")
+    __slots__ = ("ino", "names", "volume")
 
     def __init__(self, volume: Volume | None, ino: Ino) -> None:
         self.volume = volume
         self.ino = ino
         self.names: list[bytes] = []
-        self.sync_target: int | None = None
 
 
 class Handles(Generic[T]):

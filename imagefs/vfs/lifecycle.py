@@ -182,12 +182,14 @@ class Lifecycle:
 
     def clone(self, image: str, names: Sequence[str]) -> list[InstanceInformation]:
         """Make instances of an image, all or none; raises Exists, NotFound, NotPermitted."""
-        rows = self.clone_rows(_image_reference(image), names)
+        rows = self.clone_rows(_image_reference(image), names, durable=True)
         for row in rows:
             self.superseded(row)
         return [self._describe_instance(row) for row in rows]
 
-    def clone_rows(self, reference: ImageReference, names: Sequence[str | bytes]) -> list[TreeRow]:
+    def clone_rows(
+        self, reference: ImageReference, names: Sequence[str | bytes], *, durable: bool = False
+    ) -> list[TreeRow]:
         """Like `clone`, for names the kernel is not to be told of."""
         image = self.image(reference)
         checked = [check_name(name) for name in names]
@@ -200,7 +202,8 @@ class Lifecycle:
                     " choose another (a copy of an image can't be made here)"
                 )
         place = str(reference)
-        return self._catalog.clone(image, self._account, place, checked, self._clock())
+        now = self._clock()
+        return self._catalog.clone(image, self._account, place, checked, now, durable=durable)
 
     def commit(self, instance: str, name: str) -> ImageInformation:
         """Store the present state of an instance as the sealed image `name`; raises Exists."""
@@ -260,17 +263,18 @@ class Lifecycle:
         """Delete an image or instance, whatever it holds; raises Busy, NotFound."""
         parsed = parse(reference)
         if isinstance(parsed, ImageReference) and self._catalog.alias(self._account, parsed.name):
-            self._catalog.remove_alias(self._account, parsed.name)
+            self._catalog.remove_alias(self._account, parsed.name, durable=True)
             self.alias_removed(parsed.name)
             return
         row = self.row(reference)
-        self.remove_row(row)
+        self.remove_row(row, durable=True)
         self.superseded(row)
 
-    def remove_row(self, row: TreeRow) -> None:
+    def remove_row(self, row: TreeRow, *, durable: bool = False) -> None:
         """Like `remove`, for a name the kernel is not to be told of."""
         self._withdraw(row, "deleted")
-        self._volumes.freeing(lambda: self._catalog.delete(row, self._clock()))
+        now = self._clock()
+        self._volumes.freeing(lambda: self._catalog.delete(row, now, durable=durable))
         self._superseded_volume(row)
 
     def undelete(self, reference: str) -> Information:

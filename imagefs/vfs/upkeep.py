@@ -47,6 +47,8 @@ class Upkeep:
         self._lifecycle = lifecycle
         self._clock = clock
         self._seal_after = int(seal_after * SECOND)
+        self._names_changed: int | None = None
+        """When (ns) names above the trees were first seen to be changed and not durable."""
         self._left = {row.number: row for row in drafts if row.state is State.DRAFT}
 
     def next_due(self) -> int | None:
@@ -56,6 +58,9 @@ class Upkeep:
         times = [volume.last_change + self._seal_after for volume in self._unsealed()]
         times += [volume.unsynced_since + FLUSH_AFTER for volume in self._unsynced()]
         times += [volume.last_use + REST_AFTER for volume in self._resting()]
+        since = self._names_since()
+        if since is not None:
+            times.append(since + FLUSH_AFTER)
         return min(times, default=None)
 
     def due(self) -> list[Step]:
@@ -67,6 +72,11 @@ class Upkeep:
             if volume.unsynced_since + FLUSH_AFTER <= now:
                 volume.unsynced_since = now
                 steps.append(partial(self._flush, volume, volume.changes))
+        since = self._names_since()
+        if since is not None and since + FLUSH_AFTER <= now:
+            self._names_changed = now
+            changes = self._volumes.name_changes
+            steps.append(partial(self._volumes.require_names_durable, changes))
         for volume in self._resting():
             if volume.last_use + REST_AFTER <= now:
                 volume.last_use = now
@@ -110,6 +120,14 @@ class Upkeep:
         for volume in self._volumes:
             if volume.synced < volume.changes and not volume.superseded:
                 yield volume
+
+    def _names_since(self) -> int | None:
+        """Since when names above the trees are changed and not durable."""
+        if self._volumes.names_durable:
+            self._names_changed = None
+        elif self._names_changed is None:
+            self._names_changed = self._clock()
+        return self._names_changed
 
     def _resting(self) -> Iterator[Volume]:
         """Volumes whose files are open for nothing."""

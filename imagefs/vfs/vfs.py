@@ -30,7 +30,7 @@ from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId, Tr
 from imagefs.store import Store
 from imagefs.vfs import acl, places, rights
 from imagefs.vfs.caller import Caller, MountOptions
-from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile
+from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile, SyncPoint
 from imagefs.vfs.information import PREFIX, attribute
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.listing import Listing
@@ -294,9 +294,17 @@ class Vfs:
         volume.discard_orphan(file.ino)
         self._volumes.release(volume)
 
-    def fsync(self, fh: FileHandle) -> None:
-        """Return once all that was changed in the file's tree before is durable."""
-        self._sync(self._files[fh])
+    def sync_point(self, fh: FileHandle, *, directory: bool = False) -> SyncPoint:
+        """What an fsync that begins now is to wait for."""
+        volume = (self._directories if directory else self._files)[fh].volume
+        return SyncPoint(self._volumes.name_changes, volume.changes if volume else 0)
+
+    def fsync(self, fh: FileHandle, point: SyncPoint, *, directory: bool = False) -> None:
+        """Return once all that was changed in the tree before is durable, and its name."""
+        volume = (self._directories if directory else self._files)[fh].volume
+        self._volumes.require_names_durable(point.names)
+        if volume is not None:
+            volume.require_synced(point.changes)
 
     # -- directories --------------------------------------------------------------------
 
@@ -327,10 +335,6 @@ class Vfs:
         if volume is not None:
             volume.directories -= 1
             self._volumes.release(volume)
-
-    def fsyncdir(self, fh: FileHandle) -> None:
-        """Like fsync, for a directory."""
-        self._sync(self._directories[fh])
 
     # -- extended attributes ------------------------------------------------------------
 
@@ -437,15 +441,6 @@ class Vfs:
         volume.files += 1
         volume.writers += writable
         return self._files.add(file)
-
-    def _sync(self, handle: OpenFile | OpenDirectory) -> None:
-        volume = handle.volume
-        if volume is None:
-            return
-        if handle.sync_target is None:
-            handle.sync_target = volume.changes
-        volume.require_synced(handle.sync_target)
-        handle.sync_target = None
 
     def _chmod_image(self, volume: Volume, change: AttributeChange) -> Attributes | None:
         """Seal or unseal by chmod of an image's root; None if it is an ordinary chmod."""

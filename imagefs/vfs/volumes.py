@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +55,7 @@ class Volumes:
         self._recent: deque[Tree] = deque(maxlen=_RECENT_TREES)
         self._empty: ObjectId | None = None
         self._garbage = self._leftovers(account)
+        self._clear_unused_numbers()
 
     def __repr__(self) -> str:
         return f"<Volumes: {len(self._volumes)} in use, {len(self._garbage)} to remove>"
@@ -149,6 +151,21 @@ class Volumes:
         ready = [path for path in self._garbage if path.name not in numbers]
         return [partial(self._remove, path) for path in ready]
 
+    @property
+    def name_changes(self) -> int:
+        """How many changes of names above the trees there were: a point to ask durability of."""
+        return self._catalog.changes
+
+    @property
+    def names_durable(self) -> bool:
+        """Whether all of them survive power loss."""
+        return self._catalog.synced >= self._catalog.changes
+
+    def require_names_durable(self, target: int) -> None:
+        """Raise NotReady with the work that makes the first `target` of them durable."""
+        if self._catalog.synced < target:
+            raise NotReady(("sync", "names"), self._catalog.sync)
+
     def commit(self, volume: Volume, purpose: str, done: Callable[[Sealed], None]) -> NotReady:
         """The work that stores a volume's tree; `done` gets the result on the loop's thread.
 
@@ -162,10 +179,11 @@ class Volumes:
         return NotReady(key, partial(self._store_tree, volume), partial(_finish, volume, done))
 
     def close(self) -> None:
-        """Close every overlay; what was changed stays."""
-        for volume in self._volumes.values():
-            volume.overlay.close()
-        self._volumes.clear()
+        """Close every overlay; what was changed stays. One that fails keeps no other from it."""
+        with ExitStack() as closing:
+            for volume in self._volumes.values():
+                closing.callback(volume.overlay.close)
+            self._volumes.clear()
 
     # -- inside -------------------------------------------------------------------------
 
@@ -199,10 +217,20 @@ class Volumes:
 
     def _leftovers(self, account: str) -> set[Path]:
         """Overlay directories that no row names."""
-        if not self._directory.is_dir():
+        if not self._disk.is_directory(self._directory):
             return set()
         numbers = {str(number) for number in self._catalog.numbers(account)}
-        return {path for path in self._directory.iterdir() if path.name not in numbers}
+        names = self._disk.listdir(self._directory)
+        return {self._directory / name for name in names if name not in numbers}
+
+    def _clear_unused_numbers(self) -> None:
+        """Power loss may have taken back the row of a tree whose overlay is there. The catalog
+        will give its number to another one, which must not find it."""
+        last = self._catalog.last_number()
+        for path in list(self._garbage):
+            if not path.name.isdecimal() or int(path.name) > last:
+                Overlay.delete(path, self._disk)
+                self._garbage.discard(path)
 
     def _remove(self, path: Path) -> None:
         if path in self._garbage:

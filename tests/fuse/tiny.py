@@ -116,7 +116,10 @@ class TinyFilesystem:
     def release(self, fh: int) -> None:
         del self._handles[fh]
 
-    def fsync(self, fh: int) -> None:
+    def sync_point(self, fh: int, *, directory: bool) -> int:
+        return 0
+
+    def fsync(self, fh: int, point: int, *, directory: bool) -> None:
         self._step("fsync", fh)
 
     def opendir(self, node: int) -> int:

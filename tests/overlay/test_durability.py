@@ -275,12 +275,28 @@ def test_the_first_sync_makes_the_files_themselves_durable(bench: Bench, disk: S
         ("fdatasync", "meta.db-wal"),
         ("fdatasync", "meta.db"),
         ("fsync_dir", bench.directory.name),
-        ("fsync_dir", bench.directory.parent.name),
+        *(("fsync_dir", above.name) for above in bench.directory.parents[:3]),
     }
     disk.calls.clear()
     bench.make(b"again")
     bench.overlay.sync()
     assert disk.calls == [("fdatasync", "meta.db-wal")]
+
+
+def test_the_first_sync_of_a_session_makes_the_name_of_its_wal_durable(
+    bench: Bench, disk: SyncedDisk
+) -> None:
+    bench.make(b"new")
+    bench.reopen()
+    bench.make(b"again")
+    disk.calls.clear()
+    bench.overlay.sync()
+    assert ("fsync_dir", bench.directory.name) in disk.calls
+
+
+def test_a_database_gets_its_name_when_it_is_durable(bench: Bench, disk: SyncedDisk) -> None:
+    bench.make(b"new")
+    assert disk.calls.index(("fdatasync", "meta.tmp")) < disk.calls.index(("rename", "meta.db"))
 
 
 def test_released_neighbours_are_given_back_together(bench: Bench, disk: SyncedDisk) -> None:
@@ -357,6 +373,20 @@ def test_power_loss_brings_back_no_file_without_its_data(bench: Bench) -> None:
     assert found.read(b"d/file") == b"content"
     assert found.read(b"d/big") == BIG
     assert contradiction(found) == []
+    found.overlay.close()
+
+
+def test_bytes_of_a_file_that_power_loss_took_show_in_no_other(bench: Bench) -> None:
+    """The heap may have what was written last while the rows that named it are gone."""
+    prepare(bench)
+    bench.reopen()
+    rows = bench.directory.with_name("rows")
+    shutil.copytree(bench.directory, rows)
+    bench.make(b"secret", content=b"secret" * 1000)
+    found = after_power_loss(bench, rows)
+    write_at = found.make(b"other")
+    found.overlay.write(write_at, 5000, b"x")
+    assert found.read(b"other") == bytes(5000) + b"x"
     found.overlay.close()
 
 

@@ -41,11 +41,18 @@ def run(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 class View:
     """One account's view, by path, as a program would use it."""
 
-    def __init__(self, directory: Path, options: MountOptions, *, cold: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        options: MountOptions,
+        *,
+        cold: bool = False,
+        disk: Disk | None = None,
+    ) -> None:
         self.directory = directory
         self.options = options
         self.account = "ann"
-        self.disk = Disk()
+        self.disk = disk or Disk()
         self.now = 1_700_000_000_000_000_000
         self.stale: list[Superseded] = []
         self.cold = cold
@@ -72,7 +79,7 @@ class View:
         self.store = Store.open(self.directory, self.disk)
         if self.cold:
             self.store.get_nowait = self.fetch  # type: ignore[method-assign]
-        self.catalog = Catalog(self.directory / "catalog.db")
+        self.catalog = Catalog(self.directory / "catalog.db", self.disk)
         self.vfs = Vfs(self.store, self.catalog, self.account, self.options, self.clock, self.disk)
         self.vfs.on_stale = self.stale.append
 
@@ -145,6 +152,21 @@ class View:
         fh = self.open_file(path, os.O_RDWR) if self.exists(path) else self.create(path)
         assert self.run(self.vfs.write, fh, offset, data) == len(data)
         self.run(self.vfs.release, fh)
+
+    def fsync(self, path: str) -> None:
+        """Sync a file or a directory."""
+        if stat.S_ISDIR(self.entry(path).attributes.mode):
+            fh = self.run(self.vfs.opendir, self.node(path))
+            self.sync_handle(fh, directory=True)
+            self.run(self.vfs.releasedir, fh)
+        else:
+            fh = self.open_file(path)
+            self.sync_handle(fh)
+            self.run(self.vfs.release, fh)
+
+    def sync_handle(self, fh: FileHandle, *, directory: bool = False) -> None:
+        point = self.vfs.sync_point(fh, directory=directory)
+        self.run(self.vfs.fsync, fh, point, directory=directory)
 
     def read(self, path: str, size: int = 1 << 20) -> bytes:
         fh = self.open_file(path)

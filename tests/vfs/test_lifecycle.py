@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,7 @@ def test_time_seals_what_was_written(view: View) -> None:
     view.mkdir("images/web")
     view.mkdir("images/empty")
     fill(view, "images/web")
+    view.fsync("images")
     view.now += 40 * SECOND
     view.tick()
     view.tick()
@@ -172,6 +174,7 @@ def test_a_commit_that_fails_lets_changes_go_on(
 
 def test_changes_become_durable_within_seconds(base: View) -> None:
     base.mkdir("instances/base/n1")
+    base.fsync("instances/base")
     assert base.vfs.next_due() == 0 or base.vfs.next_due() is None
     base.tick()
     base.write("instances/base/n1/x", b"1")
@@ -183,13 +186,64 @@ def test_changes_become_durable_within_seconds(base: View) -> None:
     later = base.vfs.next_due()
     assert later is None or later - base.now > 20 * SECOND
     fh = base.open_file("instances/base/n1/x", os.O_WRONLY)
-    base.vfs.fsync(fh)
+    before = base.vfs.sync_point(fh)
+    base.vfs.fsync(fh, before)
     base.run(base.vfs.write, fh, 0, b"2")
+    base.vfs.fsync(fh, before)
+    point = base.vfs.sync_point(fh)
     with pytest.raises(Waiting):
-        base.vfs.fsync(fh)
-    base.run(base.vfs.fsync, fh)
-    base.vfs.fsync(fh)
+        base.vfs.fsync(fh, point)
+    base.run(base.vfs.fsync, fh, point)
+    base.vfs.fsync(fh, base.vfs.sync_point(fh))
     base.run(base.vfs.release, fh)
+
+
+def test_an_fsync_waits_for_what_was_written_before_it_whoever_else_syncs(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    fh = base.create("instances/base/n1/x")
+    first = base.vfs.sync_point(fh)
+    base.run(base.vfs.write, fh, 0, b"1")
+    second = base.vfs.sync_point(fh)
+    base.run(base.vfs.fsync, fh, first)
+    base.run(base.vfs.write, fh, 0, b"2")
+    third = base.vfs.sync_point(fh)
+    base.vfs.fsync(fh, second)  # what the first one wrote covers it
+    with pytest.raises(Waiting):
+        base.vfs.fsync(fh, third)
+    base.run(base.vfs.release, fh)
+
+
+def test_a_number_that_power_loss_gave_back_brings_no_old_overlay(base: View) -> None:
+    """The catalog may lose the row of a new instance whose overlay is there."""
+    base.fsync("images")
+    base.close()
+    kept = base.directory.with_name("catalog.db")
+    shutil.copy(base.directory / "catalog.db", kept)
+    base.open()
+    base.mkdir("instances/base/lost")
+    base.write("instances/base/lost/file", b"lost")
+    number = base.catalog.instances("ann")[0].number
+    base.close()
+    shutil.copy(kept, base.directory / "catalog.db")
+    base.open()
+    base.mkdir("instances/base/new")
+    assert base.catalog.instances("ann")[0].number == number
+    assert not base.exists("instances/base/new/file")
+
+
+def test_names_above_the_trees_become_durable_with_a_sync_and_by_themselves(base: View) -> None:
+    catalog = base.catalog
+    base.mkdir("instances/base/n1")
+    assert catalog.synced < catalog.changes
+    base.fsync("instances/base")
+    assert catalog.synced == catalog.changes
+    base.rename("instances/base/n1", "instances/base/n2")
+    base.fsync("instances/base/n2/etc/hosts")
+    assert catalog.synced == catalog.changes
+    base.rename("instances/base/n2", "instances/base/n1")
+    assert base.vfs.next_due() is not None
+    base.settle()
+    assert catalog.synced == catalog.changes
 
 
 def test_equal_trees_have_equal_digests(base: View) -> None:
