@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from imagefs.catalog import Catalog
+from imagefs.daemon import clock
 from imagefs.disk import Disk
 from imagefs.errors import Exists
 from imagefs.store import Store
@@ -45,7 +45,7 @@ def vfs(path: Path, account: str, options: MountOptions) -> Iterator[Vfs]:
     """The file system of an account. Its lock must be held."""
     disk = Disk()
     with opened(path, disk) as (store, catalog):
-        vfs = Vfs(store, catalog, account, options, time.time_ns, disk)
+        vfs = Vfs(store, catalog, account, options, clock.now, disk)
         try:
             yield vfs
         finally:
@@ -57,8 +57,8 @@ def lifecycle(path: Path, account: str) -> Iterator[tuple[Lifecycle, Store]]:
     """The images and instances of an account, without a mount. Its lock must be held."""
     disk = Disk()
     with opened(path, disk) as (store, catalog):
-        volumes = Volumes(store, catalog, account, disk, time.time_ns)
+        volumes = Volumes(store, catalog, account, disk, clock.now)
         try:
-            yield Lifecycle(catalog, volumes, account, time.time_ns), store
+            yield Lifecycle(catalog, volumes, account, clock.now), store
         finally:
             volumes.close()

@@ -6,12 +6,12 @@ Sleeps until something is due. Nothing due means sleeping until something change
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
 import trio
 
+from imagefs.daemon import clock
 from imagefs.errors import Busy, ImagefsError
 from imagefs.fuse.operations import FuseOperations
 from imagefs.fuse.steps import Steps
@@ -39,7 +39,7 @@ async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
 async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
     """Return when something is due, or something has changed."""
     due = vfs.next_due()
-    seconds = float("inf") if due is None else max(0.0, (due - time.time_ns()) / _SECOND)
+    seconds = float("inf") if due is None else max(0.0, (due - clock.now()) / _SECOND)
     with trio.move_on_after(seconds):
         await operations.next_change()
 

@@ -347,3 +347,17 @@ def test_only_its_owner_may_talk_to_a_daemon(shell: Shell) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(path))
+
+
+def test_a_file_touched_after_it_was_written_is_not_older_than_before(shell: Shell) -> None:
+    shell.mount()
+    draft = shell.mountpoint / "images/draft"
+    draft.mkdir()
+    for number in range(20):
+        file = draft / str(number)
+        file.write_text("content")
+        written = file.stat().st_mtime_ns
+        file.touch()
+        touched = file.stat()
+        assert touched.st_mtime_ns >= written
+        assert touched.st_ctime_ns >= written
