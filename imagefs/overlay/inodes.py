@@ -171,7 +171,7 @@ class Inodes:
         self._recent.clear()
 
     def may_be_stored(self, ino: int) -> bool:
-        """False only when the inode certainly has no row."""
+        """False only when the inode certainly has no row, and its chunks no extents."""
         if ino > self.total:
             return True
         return bool(self._stored and self._stored[ino >> 3] >> (ino & 7) & 1)
@@ -197,13 +197,13 @@ class Inodes:
     def put(self, inode: Inode) -> None:
         """Store the row; an orphan's is kept in memory."""
         ino = inode.ino
-        if not inode.nlink:
+        if inode.nlink:
+            self._require().run(_PUT, msgspec.structs.astuple(inode))
+        else:
             self.orphans[ino] = inode
-            self._recent.put(ino, inode)
-            return
-        self._require().run(_PUT, msgspec.structs.astuple(inode))
         self._recent.put(ino, inode)
         if ino <= self.total:
+            # An orphan's chunks may have extents, which is what this is asked about, too.
             self._stored[ino >> 3] |= 1 << (ino & 7)
 
     def remove(self, ino: int) -> None:

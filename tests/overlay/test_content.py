@@ -42,6 +42,23 @@ def test_reading_gives_what_is_there_and_no_more(bench: Bench) -> None:
     assert bench.overlay.write(ino, 5, b"") == 0
 
 
+def test_a_stored_file_that_lost_its_name_is_written_and_read_on(bench: Bench) -> None:
+    """Also where nobody changed it before, so that it has no row."""
+    content = random_chunks(3)
+    bench.make(b"f", content=content)
+    upper = over(bench)
+    ino = upper.ino(b"f")
+    upper.run(upper.overlay.unlink, ROOT_INO, b"f")
+    upper.run(upper.overlay.write, ino, CHUNK_SIZE + 5, b"still here")
+    expected = content[: CHUNK_SIZE + 5] + b"still here" + content[CHUNK_SIZE + 15 :]
+    assert upper.content(ino) == expected
+    cut(upper, ino, CHUNK_SIZE + 7)
+    assert upper.content(ino) == expected[: CHUNK_SIZE + 7]
+    upper.overlay.discard(ino)
+    assert upper.overlay.check(upper.store.get) == []
+    assert upper.overlay.changed_bytes == 0
+
+
 def test_a_file_written_in_small_steps_moves_to_larger_places(bench: Bench) -> None:
     files = [bench.make(b"%d" % number) for number in range(3)]
     content = os.urandom(3 * 4096 + 100)
