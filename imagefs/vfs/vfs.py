@@ -20,13 +20,22 @@ from imagefs.errors import (
     Corrupt,
     CrossDevice,
     Exists,
+    NameTooLong,
     NoAttribute,
     NoSpace,
     NotPermitted,
     NotReady,
     NotSupported,
 )
-from imagefs.model import ROOT_INO, AttributeChange, Attributes, Ino, NodeId, TreeNumber
+from imagefs.model import (
+    MAX_NAME,
+    ROOT_INO,
+    AttributeChange,
+    Attributes,
+    Ino,
+    NodeId,
+    TreeNumber,
+)
 from imagefs.store import Store
 from imagefs.vfs import acl, places, rights
 from imagefs.vfs.caller import Caller, MountOptions
@@ -103,6 +112,8 @@ class Vfs:
 
     def lookup(self, parent: NodeId, name: bytes, caller: Caller) -> Entry | None:
         """The entry of that name, counted as one lookup; None if there is none."""
+        if len(name) > MAX_NAME:
+            raise NameTooLong(f"Name {name[:32]!r}... has {len(name)} bytes")
         tree = parent >> INO_BITS
         if not tree:
             return self._namespace.lookup(self._place(parent), name)

@@ -15,6 +15,7 @@ from imagefs.errors import (
     ImagefsError,
     InvalidArgument,
     InvalidName,
+    NameTooLong,
     NotEmpty,
     NotFound,
     NotPermitted,
@@ -46,6 +47,12 @@ def test_what_is_not_listed_is_not_permitted(base: View, place: str) -> None:
     for action in refused:
         with pytest.raises(NotPermitted):
             action()
+
+
+@pytest.mark.parametrize("place", ["", "images", "instances/base", "images/base"])
+def test_a_name_of_256_bytes_is_too_long_to_look_for(base: View, place: str) -> None:
+    with pytest.raises(NameTooLong):
+        base.entry(f"{place}/{'n' * 256}")
 
 
 def test_mkdir_in_images_makes_an_empty_draft(view: View) -> None:
