@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyfuse3 import EntryAttributes, RequestContext, SetattrFields, StatvfsData
 
 from imagefs.disk import Space
+from imagefs.fuse.credentials import credentials
 from imagefs.model import CHUNK_SIZE, MAX_NAME, AttributeChange, bounded_time
 from imagefs.vfs import Caller, Entry
 from imagefs.vfs.node import LASTING
@@ -12,7 +13,7 @@ from imagefs.vfs.node import LASTING
 
 def caller(ctx: RequestContext) -> Caller:
     """Who asks."""
-    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask)
+    return Caller(ctx.uid, ctx.gid, ctx.pid, ctx.umask, credentials)
 
 
 def attributes(entry: Entry) -> EntryAttributes:

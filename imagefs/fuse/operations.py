@@ -283,11 +283,11 @@ class FuseOperations(pyfuse3.Operations):
 
     @_handler
     def listxattr(self, node: int, ctx: RequestContext) -> Sequence[bytes]:
-        return self._vfs.listxattr(NodeId(node))
+        return self._vfs.listxattr(NodeId(node), caller(ctx))
 
     @_changing
     def setxattr(self, node: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        self._vfs.setxattr(NodeId(node), name, value)
+        self._vfs.setxattr(NodeId(node), name, value, caller(ctx))
 
     @_changing
     def removexattr(self, node: int, name: bytes, ctx: RequestContext) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from imagefs.errors import MountError
 from imagefs.fuse import poll
+from imagefs.fuse.kernel_mount import KernelMount
 from imagefs.fuse.operations import FuseOperations
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ class Session:
         self._operations = operations
         self._mountpoint = mountpoint
         self._device = 0
+        self._enforced = enforced
+        self._trusted = trusted
+        self._kernel_mount: KernelMount | None = None
         self._options = {f"fsname={TYPE}", f"subtype={TYPE}"}
         if enforced:
             self._options |= _ENFORCED
@@ -63,12 +67,30 @@ class Session:
     def mount(self) -> None:
         """Make the mount; raises MountError."""
         poll.install(self.polling)
+        if os.geteuid() == 0:
+            self._mount_as_root()
+        where = self._mountpoint if self._kernel_mount is None else self._kernel_mount.device
         with _captured_stderr() as said:
             try:
-                pyfuse3.init(self._operations, str(self._mountpoint), self._options)
+                pyfuse3.init(self._operations, str(where), self._options)
             except RuntimeError as error:
                 reason = " ".join(said().split()) or str(error)
                 raise MountError(f"Mounting at {self._mountpoint} failed: {reason}") from error
+
+    def _mount_as_root(self) -> None:
+        """Where the system lets this process; root of a container may have to go libfuse's way."""
+        try:
+            self._kernel_mount = KernelMount(
+                self._mountpoint,
+                TYPE,
+                f"fuse.{TYPE}",
+                enforced=self._enforced,
+                trusted=self._trusted,
+            )
+        except PermissionError as error:
+            log.info("Mounting is left to libfuse: %s", error)
+        except OSError as error:
+            raise MountError(f"Mounting at {self._mountpoint} failed: {error.strerror}") from error
 
     async def serve(self) -> None:
         """Answer requests until unmounted or `end` is called; requests under way are finished."""
@@ -83,7 +105,12 @@ class Session:
 
         Without `unmount` the mount stays and fails loudly: for a daemon that breaks down.
         """
+        mount = self._kernel_mount
+        # In libfuse's order: the kernel must not wait for the device while it unmounts.
+        detach = mount is not None and unmount and not mount.is_over()
         pyfuse3.close(unmount=unmount)
+        if mount is not None and detach:
+            mount.detach()
         poll.uninstall()
 
     async def look_at_itself(self) -> None:

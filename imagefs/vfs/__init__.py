@@ -3,7 +3,7 @@
 Knows neither pyfuse3 nor arguments nor the environment. See docs/design.md, "Steps".
 """
 
-from imagefs.vfs.caller import Caller, MountOptions
+from imagefs.vfs.caller import Caller, Credentials, MountOptions
 from imagefs.vfs.handles import FileHandle, SyncPoint
 from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
 from imagefs.vfs.lifecycle import Lifecycle
@@ -12,6 +12,7 @@ from imagefs.vfs.vfs import Vfs
 
 __all__ = [
     "Caller",
+    "Credentials",
     "Entry",
     "FileHandle",
     "ImageInformation",

@@ -14,6 +14,7 @@ from imagefs.errors import InvalidArgument
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
+NAMES = frozenset({ACCESS, DEFAULT})
 
 _VERSION = 2
 _HEADER = struct.Struct("<I")

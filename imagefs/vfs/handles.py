@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, NewType, TypeVar
 
 from imagefs.errors import Stale
 from imagefs.model import Ino
+from imagefs.vfs.caller import Caller
 from imagefs.vfs.volume import Volume
 
 FileHandle = NewType("FileHandle", int)
@@ -23,19 +24,19 @@ class SyncPoint(NamedTuple):
 
 
 class OpenFile:
-    """A regular file held open. `privileged` openers keep set-user-id bits when they write.
+    """A regular file held open. `privileged` openers need no look at what writing takes away:
+    the kernel has taken it."""
 
-    `cleared` says that this opener's writes have no privilege of the file left to take.
-    """
+    __slots__ = ("ino", "opener", "privileged", "volume", "writable")
 
-    __slots__ = ("cleared", "ino", "privileged", "volume", "writable")
-
-    def __init__(self, volume: Volume, ino: Ino, *, writable: bool, privileged: bool) -> None:
+    def __init__(
+        self, volume: Volume, ino: Ino, opener: Caller, *, writable: bool, privileged: bool
+    ) -> None:
         self.volume = volume
         self.ino = ino
+        self.opener = opener
         self.writable = writable
         self.privileged = privileged
-        self.cleared = False
 
 
 class OpenDirectory:

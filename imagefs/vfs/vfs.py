@@ -25,7 +25,6 @@ from imagefs.errors import (
     NoSpace,
     NotPermitted,
     NotReady,
-    NotSupported,
 )
 from imagefs.model import (
     MAX_NAME,
@@ -37,7 +36,7 @@ from imagefs.model import (
     TreeNumber,
 )
 from imagefs.store import Store
-from imagefs.vfs import acl, places, rights
+from imagefs.vfs import places, rights, xattrs
 from imagefs.vfs.caller import Caller, MountOptions
 from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile, SyncPoint
 from imagefs.vfs.information import PREFIX, attribute
@@ -156,10 +155,9 @@ class Vfs:
                 return Entry(node, sealing)
         overlay = volume.require_changeable()
         ino = ino_of(node)
-        privileged = self._options.privileged(caller)
-        new_mode = rights.mode_after(overlay.attributes(ino), change, privileged)
-        if new_mode is not None:
-            change = msgspec.structs.replace(change, mode=new_mode)
+        mode = rights.mode_after(overlay.attributes(ino), change, caller, self._options)
+        if mode != change.mode:
+            change = msgspec.structs.replace(change, mode=mode)
         if change.mode is not None:
             rights.chmod_acl(overlay, ino, change.mode)
         attributes = overlay.change_attributes(ino, change)
@@ -267,7 +265,7 @@ class Vfs:
         if writable or flags & os.O_TRUNC:
             overlay = volume.require_changeable()
             if flags & os.O_TRUNC:
-                rights.drop_privilege(overlay, ino_of(node), self._options.privileged(caller))
+                rights.drop_privilege(overlay, ino_of(node), caller, self._options)
                 overlay.change_attributes(ino_of(node), AttributeChange(size=0))
                 volume.changed(self._clock())
         return self._open(volume, ino_of(node), flags, caller)
@@ -285,9 +283,9 @@ class Vfs:
         file = self._files[fh]
         volume = file.volume
         overlay = volume.require_changeable()
-        if not file.cleared:
-            rights.drop_privilege(overlay, file.ino, file.privileged)
-            file.cleared = file.privileged
+        if not file.privileged:
+            attributes = overlay.attributes(file.ino)
+            rights.drop_set_id(overlay, attributes, file.opener, self._options)
         try:
             written = overlay.write(file.ino, offset, data)
         except NoSpace:
@@ -358,33 +356,26 @@ class Vfs:
         volume = self._volumes[tree_of(node)]
         if ino_of(node) == ROOT_INO and name.startswith(PREFIX):
             return attribute(self.lifecycle.describe(volume.row), name)
+        xattrs.require_known(name)
         return volume.overlay.get_xattr(ino_of(node), name)
 
-    def listxattr(self, node: NodeId) -> Sequence[bytes]:
+    def listxattr(self, node: NodeId, caller: Caller) -> Sequence[bytes]:
         """The names of the extended attributes; those of imagefs itself are not among them."""
         if not node >> INO_BITS:
             return []
-        return self._volumes[tree_of(node)].overlay.list_xattr(ino_of(node))
+        return xattrs.listed(self._volumes[tree_of(node)], ino_of(node), caller)
 
-    def setxattr(self, node: NodeId, name: bytes, value: bytes) -> None:
+    def setxattr(self, node: NodeId, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an extended attribute; an access ACL sets the mode too."""
-        volume = self._xattr_volume(node, name)
-        ino = ino_of(node)
-        overlay = volume.require_changeable()
-        if name in (acl.ACCESS, acl.DEFAULT):
-            rights.set_acl(overlay, ino, name, value)
-        else:
-            overlay.set_xattr(ino, name, value)
+        volume = self._xattr_volume(node)
+        xattrs.change(volume, ino_of(node), name, value, caller, self._options)
         volume.changed(self._clock())
 
     def removexattr(self, node: NodeId, name: bytes) -> None:
         """Remove an extended attribute; raises NoAttribute."""
-        volume = self._xattr_volume(node, name)
-        overlay = volume.require_changeable()
-        if name in (acl.ACCESS, acl.DEFAULT) and name not in overlay.list_xattr(ino_of(node)):
-            return  # as other file systems: the mode says it all
-        overlay.remove_xattr(ino_of(node), name)
-        volume.changed(self._clock())
+        volume = self._xattr_volume(node)
+        if xattrs.remove(volume, ino_of(node), name):
+            volume.changed(self._clock())
 
     # -- background work ----------------------------------------------------------------
 
@@ -415,12 +406,12 @@ class Vfs:
         volume = self._volumes[tree_of(parent)]
         overlay = volume.require_changeable()
         directory = overlay.attributes(ino_of(parent))
-        mode, gid = rights.owner_of_new(directory, mode, caller, self._options.privileged(caller))
-        mode, xattrs = rights.inherited(overlay, ino_of(parent), mode)
+        mode, gid = rights.owner_of_new(directory, mode, caller)
+        mode, inherited = rights.inherited(overlay, ino_of(parent), mode, caller.umask)
         try:
             attributes = overlay.make(
                 ino_of(parent), name, mode, caller.uid, gid,
-                rdev=rdev, target=target, xattrs=xattrs,
+                rdev=rdev, target=target, xattrs=inherited,
             )  # fmt: skip
         except NoSpace:
             _require_given_back(volume)
@@ -433,7 +424,7 @@ class Vfs:
         if volume.row.kind is not Kind.IMAGE:
             return entry
         change = AttributeChange(
-            mode=mode & 0o7777, uid=caller.uid, gid=caller.gid, mtime=self._clock()
+            mode=mode & 0o7777 & ~caller.umask, uid=caller.uid, gid=caller.gid, mtime=self._clock()
         )
         return Entry(entry.node, volume.overlay.change_attributes(ROOT_INO, change))
 
@@ -448,7 +439,7 @@ class Vfs:
         # The kernel opens nothing but regular files this way: no look at the inode is needed.
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         privileged = self._options.privileged(caller)
-        file = OpenFile(volume, ino, writable=writable, privileged=privileged)
+        file = OpenFile(volume, ino, caller, writable=writable, privileged=privileged)
         volume.files += 1
         volume.writers += writable
         return self._files.add(file)
@@ -475,14 +466,10 @@ class Vfs:
         self.lifecycle.require_sealed(volume.row)
         return volume.attributes(ROOT_INO)
 
-    def _xattr_volume(self, node: NodeId, name: bytes) -> Volume:
+    def _xattr_volume(self, node: NodeId) -> Volume:
         """The volume of a node whose extended attribute is to change."""
         if not node >> INO_BITS:
             raise NotPermitted("The directories above the images have no extended attributes")
-        if name.startswith(PREFIX):
-            raise NotPermitted(f"Attribute {name.decode(errors='replace')} is read-only")
-        if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
-            raise NotSupported(f"Attribute {name.decode(errors='replace')} is not supported")
         return self._volumes[tree_of(node)]
 
 

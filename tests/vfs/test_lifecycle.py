@@ -308,7 +308,7 @@ def test_information(base: View) -> None:
     assert instance.parent == "base"
     for name, value in (("kind", "instance"), ("image", "base"), ("owner", "ann")):
         assert base.attribute("instances/base/n1", name) == value
-    assert base.run(base.vfs.listxattr, base.node("images/base")) == ()
+    assert base.run(base.vfs.listxattr, base.node("images/base"), ANN) == ()
     for path, name in (
         ("images/base", "nothing"),
         ("images/base", "image"),

@@ -242,7 +242,7 @@ def test_every_change_in_a_sealed_image_is_refused(base: View) -> None:
         lambda: base.chmod("images/base/big", 0o600),
         lambda: base.run(base.vfs.setattr, hosts, AttributeChange(mtime=1), None, ANN),
         lambda: base.run(base.vfs.setattr, root, AttributeChange(uid=7), None, ANN),
-        lambda: base.run(base.vfs.setxattr, hosts, b"user.x", b"1"),
+        lambda: base.run(base.vfs.setxattr, hosts, b"user.x", b"1", ANN),
         lambda: base.run(base.vfs.removexattr, hosts, b"user.x"),
     ]
     for action in refused:
