@@ -87,11 +87,14 @@ def user_checkout() -> Path:
 @pytest.fixture
 def user(request: pytest.FixtureRequest, user_checkout: Path) -> Iterator[Person]:
     """An ordinary user: a throw-away one when the tests run as root, else whoever runs them."""
+    yield from at_home(somebody(user_checkout), expected_log(request))
+
+
+def somebody(user_checkout: Path) -> Person:
+    """That ordinary user, with a new home."""
     home = new_folder()
     if os.geteuid() != 0:
-        name = pwd.getpwuid(os.geteuid()).pw_name
-        yield from at_home(Person(name, home, ROOT), expected_log(request))
-        return
+        return Person(pwd.getpwuid(os.geteuid()).pw_name, home, ROOT)
     entry = ordinary_user()
     caches = cache_folder() / "user"
     for folder in (home, caches):
@@ -100,8 +103,7 @@ def user(request: pytest.FixtureRequest, user_checkout: Path) -> Iterator[Person
     become = ("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
     # Root's PATH may lead through folders that are closed to others.
     own = {"XDG_CACHE_HOME": str(caches), "PATH": os.defpath}
-    person = Person(USER, home, user_checkout, become, own)
-    yield from at_home(person, expected_log(request))
+    return Person(USER, home, user_checkout, become, own)
 
 
 def ordinary_user() -> pwd.struct_passwd:
