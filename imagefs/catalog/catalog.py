@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from imagefs.catalog import schema
+from imagefs.catalog.check import check
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
 from imagefs.disk import Disk
 from imagefs.errors import Exists, ImagefsError, NotFound
@@ -149,6 +150,15 @@ class Catalog:
         """The image name that an alias stands for."""
         rows = self._fetch("SELECT target FROM alias WHERE account = ? AND name = ?", account, name)
         return rows[0][0] if rows else None
+
+    def everything(self) -> list[TreeRow]:
+        """The trees of all accounts in the order of their numbers, deleted ones too."""
+        return self._rows("number > 0 ORDER BY number")
+
+    def check(self) -> list[str]:
+        """What is wrong in the database, one sentence each; raises Corrupt, IOFailure."""
+        with self._mapped_errors():
+            return list(check(self._connection))
 
     # -- changing -----------------------------------------------------------------------
 

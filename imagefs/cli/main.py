@@ -29,6 +29,7 @@ _COMMANDS = {
     "undelete": "changing",
     "diff": "comparing",
     "dump": "comparing",
+    "verify": "verifying",
     "completion": "completing",
 }
 """Command name to the module that has it, in the order of the help text."""

@@ -70,6 +70,20 @@ class Manifest(Request, frozen=True):
     reference: str
 
 
+class CheckOverlay(Request, frozen=True):
+    number: int
+
+
+class StoredContents(Request, frozen=True):
+    number: int
+    after: int = 0
+
+
+class InodePath(Request, frozen=True):
+    number: int
+    ino: int
+
+
 class Status(Request, frozen=True):
     """How the daemon is; only a daemon can tell."""
 
@@ -86,6 +100,9 @@ AnyRequest = (
     | Undelete
     | Publish
     | Manifest
+    | CheckOverlay
+    | StoredContents
+    | InodePath
     | Status
 )
 

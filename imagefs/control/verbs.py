@@ -22,6 +22,9 @@ _VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
     messages.Undelete: lambda lifecycle, m: lifecycle.undelete(m.reference),
     messages.Publish: lambda lifecycle, m: lifecycle.publish(m.name, m.manifest, m.stored),
     messages.Manifest: lambda lifecycle, m: lifecycle.manifest(m.reference),
+    messages.CheckOverlay: lambda lifecycle, m: lifecycle.inspection.check(m.number),
+    messages.StoredContents: lambda lifecycle, m: lifecycle.inspection.contents(m.number, m.after),
+    messages.InodePath: lambda lifecycle, m: lifecycle.inspection.path(m.number, m.ino),
 }
 
 

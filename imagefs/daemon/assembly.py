@@ -10,7 +10,7 @@ from pathlib import Path
 from imagefs.catalog import Catalog
 from imagefs.daemon import clock
 from imagefs.disk import Disk
-from imagefs.errors import Exists
+from imagefs.errors import Corrupt, Exists
 from imagefs.store import Store
 from imagefs.vfs import Lifecycle, MountOptions, Vfs
 from imagefs.vfs.volumes import Volumes
@@ -31,6 +31,7 @@ def opened(path: Path, disk: Disk) -> Iterator[tuple[Store, Catalog]]:
     """The store and its catalog, closed afterwards; raises StoreError, Corrupt."""
     store = Store.open(path, disk)
     try:
+        _require_catalog(store, disk)
         catalog = Catalog(path / CATALOG, disk)
         try:
             yield store, catalog
@@ -38,6 +39,14 @@ def opened(path: Path, disk: Disk) -> Iterator[tuple[Store, Catalog]]:
             catalog.close()
     finally:
         store.close()
+
+
+def _require_catalog(store: Store, disk: Disk) -> None:
+    """Raise Corrupt when the catalog of a store that was used is gone: a new, empty one would
+    make all that is in the store look deleted. It is made before the first object is stored."""
+    catalog = store.path / CATALOG
+    if disk.size_of(catalog) is None and store.statistics().objects:
+        raise Corrupt(f"The catalog {catalog} is missing: put a good copy of it in its place")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from typing import Final
 
 from imagefs.format.content import chunk_count
 from imagefs.model import CHUNK_SIZE, ROOT_INO, Ino
+from imagefs.overlay import database as db
+from imagefs.overlay import heap as heap_file
 from imagefs.overlay.database import Database
 from imagefs.overlay.heap import PAGE
 from imagefs.overlay.inodes import Inode
@@ -39,7 +41,16 @@ _QUICK_CHECK: Final = "PRAGMA quick_check(10)"
 def check(layer: Layer, fetch: Fetch) -> list[str]:
     """What is wrong, one sentence each; nothing when all is well. `fetch` blocks."""
     database = layer.database()
-    return [] if database is None else list(_Check(layer, database, fetch).run())
+    if database is None:
+        return list(_check_unmade(layer))
+    return list(_Check(layer, database, fetch).run())
+
+
+def _check_unmade(layer: Layer) -> Iterator[str]:
+    """An overlay without a database has no heap: that one is made later."""
+    if layer.disk.size_of(heap_file.path_in(layer.directory)):
+        lost = db.path_in(layer.directory)
+        yield f"Overlay database {lost} is missing: all changes since its making are lost"
 
 
 class _Check:
@@ -165,7 +176,10 @@ class _Check:
 
     def _check_heap(self) -> Iterator[str]:
         end = 0
+        size = self._layer.heap.size()
         for place, capacity, ino in self._database.rows(_PLACES):
+            if place >= size:
+                yield f"Inode {ino} has content at {place}, the heap ends at {size}"
             if place < end:
                 yield f"Inode {ino} shares bytes of the heap at {place} with another"
             end = max(end, place + capacity)

@@ -58,7 +58,13 @@ from imagefs.tree.contents import Fetch
 
 _PERMISSIONS: Final = 0o7777
 
+_STORED_CONTENTS: Final = """
+    SELECT ino, ref, ref_size, ref_count FROM inode
+    WHERE ino > ? AND ref IS NOT NULL AND mode & 61440 = 32768 ORDER BY ino LIMIT ?"""
+
 Problems = list[str]
+StoredContent = tuple[int, bytes, int, int]
+StoredContents = list[StoredContent]
 T = TypeVar("T")
 
 
@@ -376,6 +382,12 @@ class Overlay(Totals):
         """What is wrong in the files, one sentence each; none when all is well. Blocks, and
         nothing may be changed meanwhile; `fetch` gets stored objects and blocks."""
         return check(self._layer, fetch)
+
+    def stored_contents(self, after: int, limit: int) -> StoredContents:
+        """Up to `limit` regular files with a row and content in the store, by inode number
+        from behind `after`: inode, reference, size and bytes in chunks."""
+        database = self._layer.database()
+        return [] if database is None else database.rows(_STORED_CONTENTS, (after, limit))
 
     @property
     def wants_sync(self) -> bool:

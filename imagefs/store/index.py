@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imagefs.errors import ImagefsError, IOFailure, NoSpace, StoreError
+from imagefs.errors import Corrupt, ImagefsError, IOFailure, NoSpace, StoreError
 from imagefs.model import ObjectId
 
 INDEX_VERSION = 1
@@ -40,6 +40,7 @@ _SCHEMA = (
 )
 _FIND = "SELECT pack, offset, size, ordinal FROM object WHERE id = ?"
 _ADD = "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?)"
+_INTEGRITY_CHECK = "PRAGMA integrity_check(10)"
 _AT_ONCE = 50
 _ADD_MANY = _ADD + ", (?, ?, ?, ?, ?)" * (_AT_ONCE - 1)
 _ADVANCE = """INSERT INTO pack VALUES (?, ?, ?) ON CONFLICT (number) DO UPDATE SET
@@ -114,6 +115,18 @@ class Index:
     def damaged(self) -> set[tuple[int, int]]:
         """Pack and offset of the records that are known to be damaged."""
         return set(self._query("SELECT pack, offset FROM damage"))
+
+    def stored(self) -> int:
+        """Objects that can be found, each counted once; reads the whole table."""
+        return int(self._query("SELECT count(*) FROM object")[0][0])
+
+    def check(self) -> list[str]:
+        """What is wrong with the database itself, a few sentences at most; reads all of it.
+
+        Raises Corrupt when it cannot even be asked.
+        """
+        lines = [str(line) for (line,) in self._query(_INTEGRITY_CHECK)]
+        return [] if lines == ["ok"] else lines
 
     def _query(self, statement: str) -> list[Any]:
         try:
@@ -212,7 +225,7 @@ def _failure(error: sqlite3.Error, path: Path) -> ImagefsError:
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
         return NoSpace(f"No space left for {path}: free some and try again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreError(
+        return Corrupt(
             f"Index {path} is damaged ({error}): stop every imagefs on this store and delete"
             " that file, it is rebuilt from the packs at the next start"
         )

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from imagefs.disk import Disk
-from imagefs.errors import Exists, StoreError
+from imagefs.errors import Corrupt, Exists, StoreError
 
 STORE_VERSION = 1
 _FIRST_LINE = "imagefs store"
@@ -59,7 +59,8 @@ def create(path: Path, disk: Disk) -> None:
 
 
 def check(path: Path, disk: Disk) -> None:
-    """Raises `StoreError` unless `path` is a store that this program and user can work with."""
+    """Raises `StoreError` unless `path` is a store that this program and user can work with,
+    `Corrupt` when part of it is gone."""
     if not disk.is_directory(path):
         raise StoreError(f"There is no store at {path}")
     _check_writable(path, disk)
@@ -70,7 +71,7 @@ def check(path: Path, disk: Disk) -> None:
             " use a newer imagefs"
         )
     if not disk.is_directory(packs(path)):
-        raise StoreError(f"Store {path} is damaged: directory {packs(path)} is missing")
+        raise Corrupt(f"Store {path} is damaged: directory {packs(path)} is missing")
     _check_writable(packs(path), disk)
 
 

@@ -18,8 +18,15 @@ from typing import Self
 import msgspec
 
 from imagefs.disk import Disk
-from imagefs.errors import Corrupt, ImagefsError, NotReady
-from imagefs.format.record import Record, decode_record, plain_length, record_size
+from imagefs.errors import Corrupt, ImagefsError, IOFailure, NotReady
+from imagefs.format.record import (
+    PACK_HEADER_SIZE,
+    Record,
+    check_pack_header,
+    decode_record,
+    plain_length,
+    record_size,
+)
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store import layout, recovery, reserve
 from imagefs.store.cache import RecordCache, RecordKey
@@ -257,6 +264,39 @@ class Store:
             self._index.add_damage([key])
         except ImagefsError as error:
             log.warning("Damage at offset %s of pack %s is not recorded: %s", key[1], key[0], error)
+
+    def objects(self) -> int:
+        """Objects that can be found, each counted once; reads the whole index."""
+        return self._index.stored()
+
+    def check_index(self) -> list[str]:
+        """What is wrong with the index as a database, one sentence each. Blocks."""
+        try:
+            found = self._index.check()
+        except Corrupt as error:
+            return [str(error)]
+        advice = "delete it while no imagefs runs on this store, it is rebuilt from the packs"
+        return [f"Index {layout.index(self.path)} is damaged ({line}): {advice}" for line in found]
+
+    def check_packs(self) -> list[str]:
+        """What is wrong with packs as files: missing, cut short, no header. Blocks."""
+        sizes = self._packs.sizes()
+        indexed = self._index.indexed()
+        found = [
+            f"Pack {self._packs.path(number)} is missing"
+            for number, end in indexed.items()
+            if number not in sizes and end > PACK_HEADER_SIZE
+        ]
+        for number, size in sizes.items():
+            end = indexed.get(number, 0)
+            if size < end:
+                found.append(f"Pack {self._packs.path(number)} ends at {size} of {end} bytes")
+            elif size >= PACK_HEADER_SIZE:
+                try:
+                    check_pack_header(self._packs.read(number, PACK_HEADER_SIZE, 0))
+                except (Corrupt, IOFailure) as error:
+                    found.append(f"Pack {self._packs.path(number)} has a damaged header: {error}")
+        return found
 
     # -- writing ------------------------------------------------------------------------
 

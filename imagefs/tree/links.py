@@ -70,6 +70,9 @@ class LinkMap:
     def __repr__(self) -> str:
         return f"<LinkMap {len(self._names)} names of {len(self._firsts)} inodes>"
 
+    def __len__(self) -> int:
+        return len(self._names)
+
     def load(self) -> None:
         """Read what is missing. Raises Corrupt when the table does not fit the tree."""
         if self._complete:

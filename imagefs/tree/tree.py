@@ -159,6 +159,10 @@ class Tree:
             return 2 + entry.links
         return self._link_map().count(ino) if entry.links else 1
 
+    def linked_names(self) -> int:
+        """How many names the link table has; raises Corrupt when it does not fit the tree."""
+        return 0 if self.manifest.links is None else len(self._link_map())
+
     def link_paths(self, ino: Ino) -> tuple[bytes, ...]:
         """All paths of the inode at a position, in canonical order: the first has the number."""
         if self.entry(ino).is_linked:

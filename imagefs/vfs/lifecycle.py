@@ -39,6 +39,7 @@ from imagefs.vfs.information import (
     describe_image,
     describe_instance,
 )
+from imagefs.vfs.inspection import Inspection
 from imagefs.vfs.volumes import Volumes, root_has
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Lifecycle:
         self._account = account
         self._clock = clock
         self._results: dict[Hashable, Any] = {}
+        self.inspection = Inspection(catalog, volumes, account)
         self.superseded: Callable[[TreeRow], None] = _nothing
         self.alias_removed: Callable[[str], None] = _nothing
 

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from imagefs.catalog import Catalog, TreeRow
 from imagefs.catalog.rows import Sealed
 from imagefs.disk import Disk
-from imagefs.errors import NoSpace, NotReady, Stale
+from imagefs.errors import Corrupt, IOFailure, NoSpace, NotReady, Stale
 from imagefs.format.directory import Entry as TreeEntry
 from imagefs.model import ROOT_INO, Ino, ObjectId, TreeNumber
 from imagefs.overlay import Overlay
@@ -82,6 +82,7 @@ class Volumes:
                 self._path(row.number), tree, self._store.get_nowait, self._disk, self._clock
             )
             volume = self._volumes[row.number] = Volume(row, overlay, self._clock())
+            volume.superseded = row.deleted is not None
             self._limit_open()
         elif volume.row is not row:
             volume.row = row
@@ -178,6 +179,22 @@ class Volumes:
         volume.committing = key
         return NotReady(key, partial(self._store_tree, volume), partial(_finish, volume, done))
 
+    def check(self, volume: Volume, done: Callable[[list[str]], None]) -> NotReady:
+        """The work that looks for contradictions in a volume's overlay; like `commit`."""
+        key: Hashable = ("check", volume.row.number)
+        if volume.committing is not None and volume.committing != key:
+            return NotReady(volume.committing, None)
+        volume.committing = key
+
+        def finish(problems: list[str] | Exception) -> None:
+            volume.committing = None
+            self.release(volume)
+            if isinstance(problems, Exception):
+                raise problems
+            done(problems)
+
+        return NotReady(key, partial(self._problems, volume), finish)
+
     def close(self) -> None:
         """Close every overlay; what was changed stays. One that fails keeps no other from it."""
         with ExitStack() as closing:
@@ -201,6 +218,15 @@ class Volumes:
         except Exception as error:  # noqa: BLE001 - handed on to `_finish`, which raises it
             return error
         return Sealed(manifest, root.count, root.size, stored), bookkeeping
+
+    def _problems(self, volume: Volume) -> list[str] | Exception:
+        """Check in a worker thread; as with commits, failures are results."""
+        try:
+            return volume.overlay.check(self._store.get)
+        except (Corrupt, IOFailure) as error:
+            return [str(error)]
+        except Exception as error:  # noqa: BLE001 - handed on to `finish`, which raises it
+            return error
 
     def _empty_manifest(self) -> ObjectId:
         if self._empty is None:

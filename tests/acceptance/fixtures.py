@@ -70,7 +70,9 @@ def root(request: pytest.FixtureRequest) -> Iterator[Person]:
     """The superuser, with a home of his own."""
     if os.geteuid() != 0:
         pytest.skip("takes root")
-    yield from at_home(Person("root", new_folder(), ROOT), expected_log(request))
+    yield from at_home(
+        Person("root", new_folder(), ROOT), expected_log(request), whole=stays_whole(request)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +89,7 @@ def user_checkout() -> Path:
 @pytest.fixture
 def user(request: pytest.FixtureRequest, user_checkout: Path) -> Iterator[Person]:
     """An ordinary user: a throw-away one when the tests run as root, else whoever runs them."""
-    yield from at_home(somebody(user_checkout), expected_log(request))
+    yield from at_home(somebody(user_checkout), expected_log(request), whole=stays_whole(request))
 
 
 def somebody(user_checkout: Path) -> Person:
@@ -129,12 +131,20 @@ def expected_log(request: pytest.FixtureRequest) -> re.Pattern[str]:
     return re.compile("|".join(patterns) or r"(?!)")
 
 
-def at_home(person: Person, expected: re.Pattern[str]) -> Iterator[Person]:
-    """Lends the person to a test; afterwards its mounts are ended, and the log must be calm."""
+def stays_whole(request: pytest.FixtureRequest) -> bool:
+    """Whether the test leaves a store without damage."""
+    return request.node.get_closest_marker("damaged") is None
+
+
+def at_home(person: Person, expected: re.Pattern[str], *, whole: bool = True) -> Iterator[Person]:
+    """Lends the person to a test; afterwards its store must be `whole` and the log calm, and
+    its mounts are ended."""
     full = {**surroundings(person.home, person.name), **person.environment}
     person = Person(person.name, person.home, person.checkout, person.prefix, full)
     try:
         yield person
+        if whole and (person.store / "format").exists():
+            person.verify()
         alarms = [line for log in person.logs() for line in alarming(log, expected)]
         detach_below(person.home)
         assert not alarms, "The daemon's log has\n" + "\n".join(alarms[:40])

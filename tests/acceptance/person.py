@@ -120,6 +120,11 @@ class Person:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.daemons(), "the killed daemon to be gone")
 
+    def verify(self) -> None:
+        """Everything in the default store is present and good."""
+        verified = self.imagefs("verify", "--json", check=False)
+        assert (verified.returncode, verified.stdout) == (0, "[]\n"), verified
+
     def manifest(self, tree: Path, *, accept: Accept | None = None) -> Manifest:
         """The manifest of a tree as this person sees it."""
         if not self.prefix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,9 +14,12 @@ import pytest
 from imagefs.catalog import Catalog
 from imagefs.disk import Disk
 from imagefs.errors import NotFound, NotReady
-from imagefs.model import AttributeChange, NodeId, ObjectId
+from imagefs.model import AttributeChange, Ino, NodeId, ObjectId, TreeNumber
+from imagefs.overlay.overlay import StoredContent
 from imagefs.store import Store
 from imagefs.vfs import Caller, Entry, FileHandle, MountOptions, Superseded, Vfs
+from imagefs.vfs.inspection import Inspection
+from imagefs.vfs.verify import Problem, Verification
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -203,8 +206,36 @@ class View:
             self.now += 31 * 1_000_000_000
             self.tick()
 
+    def problems(self) -> list[Problem]:
+        """What `imagefs verify` would list."""
+        overlays = Asked(self)
+        verification = Verification(
+            self.store, self.catalog, self.disk, self.account, overlays, lambda entries, size: None
+        )
+        return list(verification.run())
+
     def lifecycle(self, verb: str, *args: Any) -> Any:
         return self.run(getattr(self.vfs.lifecycle, verb), *args)
+
+
+class Asked:
+    """Answers for the overlays of a view, as a daemon would."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def check(self, number: int) -> list[str]:
+        return self._view.run(self._inspection.check, TreeNumber(number))
+
+    def contents(self, number: int, after: int) -> Sequence[StoredContent]:
+        return self._view.run(self._inspection.contents, TreeNumber(number), after)
+
+    def path(self, number: int, ino: int) -> bytes:
+        return self._view.run(self._inspection.path, TreeNumber(number), Ino(ino))
+
+    @property
+    def _inspection(self) -> Inspection:
+        return self._view.vfs.lifecycle.inspection
 
 
 @pytest.fixture(params=["warm", "cold"])
@@ -213,6 +244,8 @@ def view(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[View]:
     options = MountOptions(uid=0, gid=0, enforced=True)
     view = View(tmp_path / "store", options, cold=request.param == "cold")
     yield view
+    if not request.node.get_closest_marker("damaged"):
+        assert view.problems() == []
     view.close()
 
 

@@ -443,6 +443,7 @@ def test_resting_is_decided_when_it_is_done(base: View) -> None:
     assert base.exists("images/web/x")
 
 
+@pytest.mark.damaged
 def test_one_damaged_overlay_does_not_keep_the_others_from_being_listed(base: View) -> None:
     for name in ("n1", "n2"):
         base.mkdir(f"instances/base/{name}")
