@@ -6,5 +6,6 @@ complete and durable. It touches its database file and nothing else.
 
 from imagefs.catalog.catalog import Catalog
 from imagefs.catalog.rows import Kind, State, TreeRow
+from imagefs.catalog.shares import PUBLIC
 
-__all__ = ["Catalog", "Kind", "State", "TreeRow"]
+__all__ = ["PUBLIC", "Catalog", "Kind", "State", "TreeRow"]

@@ -2,91 +2,28 @@
 
 Changes return once they survive the death of the process; those that make something
 complete (`seal`, `publish`), and what only commands do, return once they survive power loss;
-for the others there is `sync`. Methods are called on the loop's thread (or the only thread of a
-command) and block for some tens of microseconds; `sync` is for any thread. Several processes
-may have the catalog open.
+for the others there is `sync`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
-
-from imagefs.catalog import schema
 from imagefs.catalog.check import check
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
-from imagefs.disk import Disk
-from imagefs.errors import Exists, ImagefsError, NotFound
+from imagefs.catalog.shares import Shares
+from imagefs.errors import Exists, NotFound
 from imagefs.model import ObjectId, TreeNumber
 
-_COLUMNS = (
-    "number, kind, account, place, name, state, manifest, parent, created, used, entries, bytes, "
-    "stored, deleted"
-)
 _INSERT = (
     "INSERT INTO tree (kind, account, place, name, state, manifest, parent, created, used, entries,"
     " bytes, stored) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
-class Catalog:
+class Catalog(Shares):
     """The open catalog of one store."""
-
-    def __init__(self, path: Path, disk: Disk | None = None) -> None:
-        """Open or create the database at `path`; raises StoreError, Corrupt."""
-        self._path = path
-        self._disk = disk or Disk()
-        self._connection = schema.connect(path)
-        self.changes = 1
-        """Counts transactions that changed something; the first are those of earlier sessions,
-        which nobody may have made durable."""
-        self.synced = 0
-        """How many of them survive power loss."""
-        self._sync_lock = threading.Lock()
-        self._sync_failure: ImagefsError | None = None
-
-    def __repr__(self) -> str:
-        (trees,) = self._connection.execute("SELECT count(*) FROM tree").fetchone()
-        return f"<Catalog {self._path}: {trees} trees>"
-
-    def close(self) -> None:
-        """Close the database; what was changed stays."""
-        self._connection.close()
-
-    def sync(self) -> None:
-        """Everything that was changed before survives power loss afterwards. Blocks; any thread.
-
-        Once it has failed it fails until the catalog is opened again: the kernel may have
-        dropped what it could not write, and a second attempt would not know.
-        """
-        with self._sync_lock:
-            covered = self.changes
-            if self._sync_failure is not None:
-                raise self._sync_failure
-            try:
-                self._sync_log()
-            except ImagefsError as error:
-                self._sync_failure = error
-                raise
-            self.synced = max(self.synced, covered)
-
-    def _sync_log(self) -> None:
-        """What is not in the log any more is in the database, which SQLite has synced."""
-        try:
-            fd = self._disk.open(f"{self._path}-wal", os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            self._disk.fdatasync(fd)
-        finally:
-            self._disk.close(fd)
 
     # -- looking up ---------------------------------------------------------------------
 
@@ -228,7 +165,7 @@ class Catalog:
             return [
                 self._insert(
                     Kind.INSTANCE, account, place, name, State.LIVE, image.manifest,
-                    image.reference, now,
+                    image.known_as(account), now,
                 )
                 for name in names
             ]  # fmt: skip
@@ -304,53 +241,6 @@ class Catalog:
 
     # -- inside -------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _changing(self, *, durable: bool = False) -> Iterator[None]:
-        """A write transaction; `durable` waits for the disk at its end."""
-        if durable:
-            self._connection.execute("PRAGMA synchronous=FULL")
-        try:
-            with self._mapped_errors():
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield
-                    self._connection.execute("COMMIT")
-                    self.changes += 1
-                except BaseException:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    if durable:
-                        self._forget_torn()
-                    raise
-        finally:
-            if durable:
-                self._connection.execute("PRAGMA synchronous=NORMAL")
-
-    def _forget_torn(self) -> None:
-        """A commit that failed in its sync has left a whole transaction in the log: after a
-        crash it would count. The next transaction is written over it, so one is made now."""
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-
-    @contextlib.contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise schema.failure(error, self._path) from error
-
-    def _fetch(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
-        with self._mapped_errors():
-            return self._connection.execute(sql, arguments).fetchall()
-
-    def _rows(self, condition: str, *arguments: object) -> list[TreeRow]:
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM tree WHERE {condition}", *arguments)
-        return [_row(row) for row in rows]
-
-    def _one(self, condition: str, *arguments: object) -> TreeRow | None:
-        rows = self._rows(condition, *arguments)
-        return rows[0] if rows else None
-
     def _listing(self, kind: Kind, account: str, deleted: bool) -> list[TreeRow]:
         return self._rows(
             f"account = ? AND kind = ? AND deleted IS {'NOT ' if deleted else ''}NULL"
@@ -406,7 +296,3 @@ class Catalog:
         """Image names and aliases share one space."""
         if self.image(account, name) is not None or self.alias(account, name) is not None:
             raise Exists(f"Image {name} exists already: choose another name")
-
-
-def _row(values: tuple[Any, ...]) -> TreeRow:
-    return msgspec.convert(values, TreeRow, strict=False)  # SQLite has no booleans

@@ -28,6 +28,11 @@ _TWICE: Final = """
 _ALIAS_AND_IMAGE: Final = """
     SELECT a.account, a.name FROM alias a JOIN tree t ON t.account = a.account
     AND t.name = a.name AND t.kind = 'image' AND t.deleted IS NULL"""
+_SHARES: Final = """
+    SELECT s.image, s.grantee, t.account, g.name FROM share s
+    LEFT JOIN tree t ON t.number = s.image AND t.kind = 'image' AND t.state = 'sealed'
+    AND t.deleted IS NULL
+    LEFT JOIN grantee g ON g.account = t.account AND g.name = s.grantee"""
 _STATES: Final = {
     Kind.IMAGE: {State.DRAFT, State.SEALED},
     Kind.INSTANCE: {State.LIVE},
@@ -48,6 +53,7 @@ def check(connection: sqlite3.Connection) -> Iterator[str]:
     for account, kind, place, name in connection.execute(_TWICE):
         yield f"Account {account} has the {kind} {place}/{name} twice"
     yield from _check_aliases(connection)
+    yield from _check_shares(connection)
 
 
 def _check_tree(
@@ -86,6 +92,15 @@ def _check_aliases(connection: sqlite3.Connection) -> Iterator[str]:
                 yield f"Alias {name} of {account}: {wrong}"
     for account, name in connection.execute(_ALIAS_AND_IMAGE):
         yield f"Account {account} has the image {name} and an alias of that name"
+
+
+def _check_shares(connection: sqlite3.Connection) -> Iterator[str]:
+    for image, grantee, owner, name in connection.execute(_SHARES):
+        what = f"Tree {image} is shared with {grantee}"
+        if owner is None:
+            yield f"{what} and no sealed image"
+        elif name is None:
+            yield f"{what} of whom {owner} does not know"
 
 
 def _check_name(check: Callable[[str], object], text: Any) -> Iterator[str]:

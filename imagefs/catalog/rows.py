@@ -54,6 +54,10 @@ class TreeRow(msgspec.Struct, frozen=True, array_like=True):
         """The reference under which its owner knows it."""
         return f"{self.place}/{self.name}" if self.place else self.name
 
+    def known_as(self, viewer: str) -> str:
+        """The reference under which an account knows it: NAME@OWNER for another's image."""
+        return self.reference if self.account == viewer else f"{self.name}@{self.account}"
+
 
 class Sealed(msgspec.Struct, frozen=True):
     """What sealing a tree found out: its manifest and the figures that `show` prints."""

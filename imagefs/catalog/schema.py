@@ -5,6 +5,9 @@ never used twice (AUTOINCREMENT). A name is free again once its tree is deleted:
 holds among the living, which the partial index says. A tree that turns into another one
 (a draft sealed, an instance moved to images/) gets a new row and a new number, because its
 inode numbers change.
+
+`grantee` are the accounts that an account shares with or is about to (the directories of
+`shared/to/`), `share` which image is shared with whom.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from pathlib import Path
 
 from imagefs.errors import Busy, Corrupt, ImagefsError, IOFailure, NoSpace, StoreError
 
-VERSION = 1
+VERSION = 2
+"""2 added sharing; a catalog of version 1 is one in which nothing is shared."""
+
 _SHARED_MEMORY_FULL = sqlite3.SQLITE_IOERR_SHMSIZE
 """What opening a database on a full disk fails with."""
 
@@ -48,6 +53,19 @@ CREATE TABLE IF NOT EXISTS place (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     path   TEXT NOT NULL UNIQUE
 );
+CREATE TABLE IF NOT EXISTS grantee (
+    account TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (account, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS share (
+    image   INTEGER NOT NULL,
+    grantee TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (image, grantee)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS share_grantee ON share (grantee);
 """
 
 

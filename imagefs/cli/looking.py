@@ -12,12 +12,13 @@ from imagefs.cli.place import Place, at_place
 from imagefs.cli.references import EITHER, meant
 from imagefs.cli.session import open_session
 from imagefs.control.client import Client
-from imagefs.control.messages import Images, Instances, Show, Status
+from imagefs.control.messages import Images, Instances, Shared, Show, Status
 
 _INNER_STATE = {"volumes", "lookups", "orphans", "work", "polling", "vfs"}
 """What a daemon tells about itself for those who develop it."""
 
 _KINDS = {"images": Images, "instances": Instances}
+_SHARED = "shared"
 
 
 def _json_option(function: Any) -> Any:
@@ -25,12 +26,15 @@ def _json_option(function: Any) -> Any:
 
 
 @click.command("ls")
-@click.argument("what", required=False, type=click.Choice(list(_KINDS)))
+@click.argument("what", required=False, type=click.Choice([*_KINDS, _SHARED]))
 @at_place
 @click.option("--deleted", is_flag=True, help="What was deleted and can be brought back.")
 @_json_option
 def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> None:
-    """List images, instances or both."""
+    """List images, instances or both; or what is shared with whom."""
+    if what == _SHARED:
+        _list_shared(place, as_json)
+        return
     wanted = [what] if what else list(_KINDS)
     with open_session(place) as session:
         found = {kind: session.call(_KINDS[kind](deleted)) for kind in wanted}
@@ -38,6 +42,22 @@ def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> 
         _print_json(found[what] if what else found)
         return
     blocks = [_TABLES[kind](rows, deleted) for kind, rows in found.items() if rows or what]
+    click.echo("\n\n".join("\n".join(lines) for lines in blocks), nl=bool(blocks))
+
+
+def _list_shared(place: Place, as_json: bool) -> None:
+    """Images of others that the account may use, then those that it shares."""
+    with open_session(place) as session:
+        shared = session.call(Shared())
+    if as_json:
+        _print_json(shared)
+        return
+    blocks = []
+    if shared["images"]:
+        blocks.append(_images_table(shared["images"], deleted=False))
+    if shared["shares"]:
+        cells = [(row["image"], row["grantee"]) for row in shared["shares"]]
+        blocks.append(text.columns(("IMAGE", "SHARED WITH"), cells))
     click.echo("\n\n".join("\n".join(lines) for lines in blocks), nl=bool(blocks))
 
 

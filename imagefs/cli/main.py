@@ -27,6 +27,8 @@ _COMMANDS = {
     "seal": "changing",
     "rm": "changing",
     "undelete": "changing",
+    "share": "sharing",
+    "unshare": "sharing",
     "diff": "comparing",
     "dump": "comparing",
     "verify": "verifying",

@@ -60,6 +60,20 @@ class Undelete(Request, frozen=True):
     reference: str
 
 
+class Shared(Request, frozen=True):
+    pass
+
+
+class Share(Request, frozen=True):
+    image: str
+    accounts: list[str]
+
+
+class Unshare(Request, frozen=True):
+    image: str
+    accounts: list[str]
+
+
 class Publish(Request, frozen=True):
     name: str
     manifest: bytes
@@ -98,6 +112,9 @@ AnyRequest = (
     | Seal
     | Remove
     | Undelete
+    | Shared
+    | Share
+    | Unshare
     | Publish
     | Manifest
     | CheckOverlay

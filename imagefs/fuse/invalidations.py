@@ -1,4 +1,4 @@
-"""Telling the kernel that a name stands for something else now.
+"""Telling the kernel that a name stands for something else now, or what it may show no more.
 
 Telling blocks while the kernel has a request on the same directory under way, one that may
 wait for this very daemon. So one worker thread does it, and the loop only queues. Whoever
@@ -15,7 +15,7 @@ import threading
 import pyfuse3
 import trio
 
-from imagefs.vfs.node import Superseded
+from imagefs.vfs.node import Forgotten, Withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Invalidations:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Superseded | threading.Event | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Forgotten | threading.Event | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -43,9 +43,9 @@ class Invalidations:
         self._thread = threading.Thread(target=self._work, name="invalidations", daemon=True)
         self._thread.start()
 
-    def add(self, superseded: Superseded) -> None:
-        """Have the kernel forget a name, soon."""
-        self._queue.put(superseded)
+    def add(self, forgotten: Forgotten) -> None:
+        """Have the kernel forget a name or the pages of an inode, soon."""
+        self._queue.put(forgotten)
 
     async def drain(self) -> None:
         """Return once the kernel was told of all that was added before."""
@@ -72,9 +72,12 @@ class Invalidations:
                 _tell(item)
 
 
-def _tell(superseded: Superseded) -> None:
+def _tell(forgotten: Forgotten) -> None:
     try:
-        pyfuse3.invalidate_entry(superseded.parent, superseded.name)
+        if isinstance(forgotten, Withdrawn):
+            pyfuse3.invalidate_inode(forgotten.node)
+        else:
+            pyfuse3.invalidate_entry(forgotten.parent, forgotten.name)
     except OSError as error:
         if error.errno not in _FINE:
-            log.warning("The kernel would not forget %r: %s", superseded.name, error)
+            log.warning("The kernel would not forget %r: %s", forgotten, error)

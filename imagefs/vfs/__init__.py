@@ -7,7 +7,7 @@ from imagefs.vfs.caller import Caller, Credentials, MountOptions
 from imagefs.vfs.handles import FileHandle, SyncPoint
 from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
 from imagefs.vfs.lifecycle import Lifecycle
-from imagefs.vfs.node import Entry, Superseded
+from imagefs.vfs.node import Entry, Forgotten, Superseded, Withdrawn
 from imagefs.vfs.vfs import Vfs
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Credentials",
     "Entry",
     "FileHandle",
+    "Forgotten",
     "ImageInformation",
     "Information",
     "InstanceInformation",
@@ -23,4 +24,5 @@ __all__ = [
     "Superseded",
     "SyncPoint",
     "Vfs",
+    "Withdrawn",
 ]

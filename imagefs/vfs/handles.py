@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from typing import Generic, NamedTuple, NewType, TypeVar
 
@@ -64,6 +65,9 @@ class Handles(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._open.values())
 
     def add(self, thing: T) -> FileHandle:
         """Give `thing` a number."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from imagefs.catalog import State, TreeRow
+from imagefs.catalog import PUBLIC, State, TreeRow
 from imagefs.errors import NoAttribute
 from imagefs.format.manifest import format_digest
+from imagefs.vfs.sharing import Share
 
 PREFIX = b"user.imagefs."
 
@@ -50,14 +51,23 @@ class InstanceInformation(msgspec.Struct, frozen=True, kw_only=True):
 Information = ImageInformation | InstanceInformation
 
 
-def describe_image(row: TreeRow, entries: int | None, size: int | None) -> ImageInformation:
+class Shared(msgspec.Struct, frozen=True):
+    """What others share with an account, and what it shares itself."""
+
+    images: list[ImageInformation]
+    shares: list[Share]
+
+
+def describe_image(
+    row: TreeRow, entries: int | None, size: int | None, shared_with: list[str]
+) -> ImageInformation:
     """What is told about an image; figures of a draft come from its overlay."""
     sealed = row.state is State.SEALED
     return ImageInformation(
         reference=row.reference,
         name=row.name,
         owner=row.account,
-        kind="custom",
+        kind="public" if PUBLIC in (row.account, *shared_with) else "custom",
         state=str(row.state),
         digest=format_digest(row.manifest) if sealed and row.manifest else None,
         created=row.created,
@@ -65,8 +75,17 @@ def describe_image(row: TreeRow, entries: int | None, size: int | None) -> Image
         entries=row.entries if sealed else entries,
         bytes=row.bytes if sealed else size,
         stored_bytes=row.stored,
-        shared_with=[],
+        shared_with=shared_with,
         deleted=row.deleted,
+    )
+
+
+def describe_foreign_image(row: TreeRow, *, public: bool) -> ImageInformation:
+    """What is told about another account's image: not with whom else it is shared."""
+    return msgspec.structs.replace(
+        describe_image(row, None, None, []),
+        reference=f"{row.name}@{row.account}",
+        kind="public" if public else "shared",
     )
 
 

@@ -36,10 +36,13 @@ from imagefs.vfs.information import (
     ImageInformation,
     Information,
     InstanceInformation,
+    Shared,
+    describe_foreign_image,
     describe_image,
     describe_instance,
 )
 from imagefs.vfs.inspection import Inspection
+from imagefs.vfs.sharing import Sharing
 from imagefs.vfs.volumes import Volumes, root_has
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Lifecycle:
         self._volumes = volumes
         self._account = account
         self._clock = clock
+        self.sharing = Sharing(catalog, account, clock)
         self._results: dict[Hashable, Any] = {}
         self.inspection = Inspection(catalog, volumes, account)
         self.superseded: Callable[[TreeRow], None] = _nothing
@@ -63,9 +67,10 @@ class Lifecycle:
     # -- looking up ---------------------------------------------------------------------
 
     def image(self, reference: ImageReference) -> TreeRow:
-        """The image that a reference or alias stands for; raises NotFound."""
+        """The image that a reference or alias stands for, also another account's that is shared
+        with this one; raises NotFound."""
         if reference.owner not in (None, self._account):
-            raise NotFound(f"Image {reference} is not shared with {self._account}")
+            return self.sharing.image(reference)
         row = self._catalog.image(self._account, reference.name)
         if row is None:
             target = self._catalog.alias(self._account, reference.name)
@@ -164,6 +169,7 @@ class Lifecycle:
 
     def unseal(self, row: TreeRow) -> TreeRow:
         """Turn an image that was never used back into a draft; raises ReadOnly, Busy."""
+        self.sharing.require_own(row, "made a draft")
         if row.used:
             raise ReadOnly(f"Image {row.reference} was used and stays sealed")
         volume = self._volumes.in_use(row.number)
@@ -274,7 +280,9 @@ class Lifecycle:
 
     def remove_row(self, row: TreeRow, *, durable: bool = False) -> None:
         """Like `remove`, for a name the kernel is not to be told of."""
+        self.sharing.require_own(row, "deleted")
         self._withdraw(row, "deleted")
+        self._refuse_shared(row)
         now = self._clock()
         self._volumes.freeing(lambda: self._catalog.delete(row, now, durable=durable))
         self._superseded_volume(row)
@@ -312,6 +320,27 @@ class Lifecycle:
             self._results[key] = sealed.manifest
 
         raise self._volumes.commit(self._volumes.open(row), "manifest", done)
+
+    # -- sharing ------------------------------------------------------------------------
+
+    def shared(self) -> Shared:
+        """What others share with this account, and what it shares."""
+        foreign = [self._describe_image(row) for row in self.sharing.images()]
+        return Shared(foreign, self.sharing.shares())
+
+    def share(self, reference: str, grantees: Sequence[str]) -> ImageInformation:
+        """Share an image of one's own with accounts, sealing it first; raises Busy."""
+        row = self.image(_image_reference(reference))
+        self.sharing.require_own(row, "shared")
+        self.require_sealed(row)
+        self.sharing.share(row, grantees)
+        return self._describe_image(row)
+
+    def unshare(self, reference: str, grantees: Sequence[str]) -> ImageInformation:
+        """End sharing an image with accounts; what they made of it stays."""
+        row = self.image(_image_reference(reference))
+        self.sharing.unshare(row, grantees)
+        return self._describe_image(row)
 
     # -- inside -------------------------------------------------------------------------
 
@@ -351,11 +380,23 @@ class Lifecycle:
         if self._catalog.image(self._account, name) or self._catalog.alias(self._account, name):
             raise Exists(f"Image {name} exists already: choose another name")
 
+    def _refuse_shared(self, row: TreeRow) -> None:
+        """Raise Busy while an image is shared: others count on it."""
+        grantees = self._catalog.shared_with(row.number)
+        if grantees:
+            raise Busy(
+                f"Image {row.reference} can't be deleted while it is shared with"
+                f" {', '.join(grantees)}: `imagefs unshare {row.reference} {' '.join(grantees)}`"
+                " first"
+            )
+
     def _describe_image(self, row: TreeRow) -> ImageInformation:
+        if self.sharing.is_foreign(row):
+            return describe_foreign_image(row, public=self.sharing.is_public(row))
         if row.state is State.SEALED:
-            return describe_image(row, None, None)
+            return describe_image(row, None, None, self._catalog.shared_with(row.number))
         entries, size, _ = self._figures(row)
-        return describe_image(row, entries, size)
+        return describe_image(row, entries, size, [])
 
     def _describe_instance(self, row: TreeRow) -> InstanceInformation:
         return describe_instance(row, *self._figures(row))

@@ -10,6 +10,8 @@ import errno
 import stat
 from collections.abc import Callable
 
+import msgspec
+
 from imagefs.catalog import Catalog, Kind, TreeRow
 from imagefs.catalog.reference import (
     ImageReference,
@@ -39,6 +41,27 @@ _PLACE_TIMEOUT = 1.0
 """Seconds the kernel may keep what other names decide."""
 _OWNER_ONLY, _OPEN = 0o700, 0o755
 
+_CHANGING_ELSEWHERE = frozenset(
+    {
+        PlaceKind.INSTANCES,
+        PlaceKind.SHARED_FROM,
+        PlaceKind.SHARED_OWNER,
+        PlaceKind.SHARED_TO,
+        PlaceKind.SHARED_GRANTEE,
+    }
+)
+"""The places whose names come and go without a request of the kernel in them."""
+
+_PASSING = frozenset(
+    {
+        PlaceKind.CLONES,
+        PlaceKind.SHARED_OWNER,
+        PlaceKind.SHARED_GRANTEE,
+        PlaceKind.SHARED_IMAGE,
+    }
+)
+"""The places that are such names."""
+
 
 class Namespace:
     """The places of one account's view."""
@@ -55,6 +78,7 @@ class Namespace:
         self._catalog = catalog
         self._volumes = volumes
         self._lifecycle = lifecycle
+        self._sharing = lifecycle.sharing
         self._account = account
         self._options = options
         self._clock = clock
@@ -64,6 +88,10 @@ class Namespace:
             PlaceKind.IMAGES: self._find_image,
             PlaceKind.INSTANCES: self._find_clones,
             PlaceKind.CLONES: self._find_instance,
+            PlaceKind.SHARED_FROM: self._find_owner,
+            PlaceKind.SHARED_OWNER: self._find_shared,
+            PlaceKind.SHARED_TO: self._find_grantee,
+            PlaceKind.SHARED_GRANTEE: self._find_link,
         }
         self._fixed = {place.ino: place for place in (places.TOP, *places.PARENTS)}
 
@@ -80,10 +108,11 @@ class Namespace:
         """What a name in a place stands for, None for nothing, which the kernel may remember.
 
         The lookup of a tree's root counts at its volume. Raises NotFound for nothing that
-        must not be remembered: `instances/NAME` comes to be with an image of that name.
+        must not be remembered: `instances/NAME` comes to be with an image of that name, and
+        what is shared changes without the kernel's knowledge.
         """
         entry = self._look(parent, name)
-        if entry is None and parent.kind is PlaceKind.INSTANCES:
+        if entry is None and parent.kind in _CHANGING_ELSEWHERE:
             raise NotFound(f"There is no image {name!r}")
         return entry
 
@@ -117,35 +146,33 @@ class Namespace:
             found = {row.name for row in self._catalog.images(self._account)}
             found |= self._catalog.aliases(self._account).keys()
             found |= {row.place for row in self._catalog.instances(self._account)}
+            found |= {row.known_as(self._account) for row in self._sharing.images()}
         elif place.kind is PlaceKind.CLONES:
             found = {row.name for row in self._catalog.instances_at(self._account, place.name)}
         else:
-            found = set()
+            found = set(self._shared_names(place))
         return sorted(name.encode() for name in found)
 
     def entry(self, place: Place) -> Entry:
         """A place as a directory entry (an alias as a symlink).
 
-        `instances/IMAGE` goes with the image and its last instance, so it is not kept long.
+        `instances/IMAGE` goes with the image and its last instance, and what is shared at any
+        time, so these are not kept long.
         """
         return Entry(
             node_id(NAMESPACE, place.ino),
             self.attributes(place),
-            _PLACE_TIMEOUT if place.kind is PlaceKind.CLONES else LASTING,
+            _PLACE_TIMEOUT if place.kind in _PASSING else LASTING,
             _PLACE_TIMEOUT,
         )
 
     def parent(self, place: Place) -> Place:
         """The place above a place; the top is its own parent."""
-        if place.kind is PlaceKind.CLONES:
-            return places.INSTANCES
-        if place.kind is PlaceKind.ALIAS:
-            return places.IMAGES
-        return places.PARENTS.get(place, place)
+        return places.ABOVE.get(place.kind) or places.PARENTS.get(place, place)
 
     def attributes(self, place: Place) -> Attributes:
         """Attributes of a place, owned by whoever owns the view."""
-        if place.kind is PlaceKind.ALIAS:
+        if place.kind in places.LINKS:
             mode, size = stat.S_IFLNK | 0o777, len(self.readlink(place))
         else:
             private = place is places.TOP and self._options.enforced
@@ -158,7 +185,9 @@ class Namespace:
         )  # fmt: skip
 
     def readlink(self, place: Place) -> bytes:
-        """The target of an alias; raises InvalidArgument for a directory."""
+        """The target of a symlink; raises InvalidArgument for a directory."""
+        if place.kind is PlaceKind.SHARED_IMAGE:
+            return _link_target(place.name.partition("/")[2])
         if place.kind is not PlaceKind.ALIAS:
             raise InvalidArgument(f"{place.kind.value} is not a symlink")
         target = self._catalog.alias(self._account, place.name)
@@ -168,7 +197,11 @@ class Namespace:
 
     def place_of(self, row: TreeRow) -> Place:
         """The place that holds a row's name."""
-        return places.IMAGES if row.kind is Kind.IMAGE else self._clones(row.place)
+        if row.kind is Kind.INSTANCE:
+            return self._clones(row.place)
+        if self._sharing.is_foreign(row):
+            return self._dynamic_place(PlaceKind.SHARED_OWNER, row.account)
+        return places.IMAGES
 
     def locate(self, row: TreeRow) -> Superseded:
         """The name above the trees that a row bears."""
@@ -181,8 +214,13 @@ class Namespace:
     # -- changing -----------------------------------------------------------------------
 
     def mkdir(self, parent: Place, name: bytes) -> Entry:
-        """A draft in images/, a clone in instances/IMAGE/."""
+        """A draft in images/, a clone in instances/IMAGE/, a directory to share with someone."""
         self._require(parent, Operation.MKDIR, name)
+        if parent.kind is PlaceKind.SHARED_TO:
+            grantee = self._sharing.check_grantee(name)
+            self._catalog.add_grantee(self._account, grantee, self._clock())
+            self.touch()
+            return self.entry(self._dynamic_place(PlaceKind.SHARED_GRANTEE, grantee))
         if parent.kind is PlaceKind.IMAGES:
             row = self._lifecycle.create_draft(name)
         else:
@@ -191,8 +229,12 @@ class Namespace:
         return self._root_entry(row)
 
     def rmdir(self, parent: Place, name: bytes) -> None:
-        """Delete an image at once, or an empty instance."""
+        """Delete an image at once, an empty instance, or whom nothing is shared with."""
         self._require(parent, Operation.RMDIR, name)
+        if parent.kind is PlaceKind.SHARED_TO:
+            self._catalog.remove_grantee(self._account, name.decode(errors="surrogateescape"))
+            self.touch()
+            return
         row = self._row(parent, name)
         if row.kind is Kind.INSTANCE:
             self._volumes.open(row).overlay.require_empty(ROOT_INO)
@@ -200,8 +242,10 @@ class Namespace:
         self.touch()
 
     def symlink(self, parent: Place, name: bytes, target: bytes) -> Entry:
-        """An alias of an image beside it."""
+        """An alias of an image beside it; in shared/to/GRANTEE, what shares an image."""
         self._require(parent, Operation.SYMLINK, name)
+        if parent.kind is PlaceKind.SHARED_GRANTEE:
+            return self._share(parent, name, target)
         text = check_image_name(name)
         image = self._catalog.image(self._account, _sibling(target))
         if image is None:
@@ -211,8 +255,12 @@ class Namespace:
         return self.entry(self._dynamic_place(PlaceKind.ALIAS, text))
 
     def unlink(self, parent: Place, name: bytes) -> None:
-        """Remove an alias."""
+        """Remove an alias, or end sharing."""
         self._require(parent, Operation.UNLINK, name)
+        if parent.kind is PlaceKind.SHARED_GRANTEE:
+            self._sharing.unshare(self._row(places.IMAGES, name), [parent.name])
+            self.touch()
+            return
         self._catalog.remove_alias(self._account, name.decode())
         self.touch()
 
@@ -304,6 +352,59 @@ class Namespace:
         row = self._catalog.instance(self._account, parent.name, name)
         return self._root_entry(row) if row is not None else None
 
+    # -- sharing ------------------------------------------------------------------------
+
+    def _shared_names(self, place: Place) -> list[str]:
+        if place.kind is PlaceKind.SHARED_FROM:
+            return self._sharing.owners()
+        if place.kind is PlaceKind.SHARED_OWNER:
+            return self._sharing.images_of(place.name)
+        if place.kind is PlaceKind.SHARED_TO:
+            return self._catalog.grantees(self._account)
+        if place.kind is PlaceKind.SHARED_GRANTEE:
+            return [row.name for row in self._catalog.shared_to(self._account, place.name)]
+        return []
+
+    def _find_owner(self, _: Place, name: str) -> Entry | None:
+        if name not in self._sharing.owners():
+            return None
+        return self.entry(self._dynamic_place(PlaceKind.SHARED_OWNER, name))
+
+    def _find_shared(self, parent: Place, name: str) -> Entry | None:
+        row = self._catalog.shared_image(self._account, parent.name, name)
+        if row is None:
+            return None
+        return msgspec.structs.replace(self._root_entry(row), entry_timeout=_PLACE_TIMEOUT)
+
+    def _find_grantee(self, parent: Place, name: str) -> Entry | None:
+        if name not in self._shared_names(parent):
+            return None
+        return self.entry(self._dynamic_place(PlaceKind.SHARED_GRANTEE, name))
+
+    def _find_link(self, parent: Place, name: str) -> Entry | None:
+        if name not in self._shared_names(parent):
+            return None
+        return self.entry(self._dynamic_place(PlaceKind.SHARED_IMAGE, f"{parent.name}/{name}"))
+
+    def _share(self, parent: Place, name: bytes, target: bytes) -> Entry:
+        text = check_image_name(name)
+        if target.rstrip(b"/") != _link_target(text):
+            raise InvalidArgument(
+                f"What shares image {text} must be a symlink to {_link_target(text).decode()},"
+                f" not to {target!r}"
+            )
+        row = self._catalog.image(self._account, text)
+        if row is None:
+            raise InvalidArgument(f"There is no image {text} to share")
+        if parent.name in self._catalog.shared_with(row.number):
+            raise Exists(f"Image {text} is shared with {parent.name} already")
+        self._lifecycle.require_sealed(row)
+        self._sharing.share(row, [parent.name])
+        self.touch()
+        return self.entry(self._dynamic_place(PlaceKind.SHARED_IMAGE, f"{parent.name}/{text}"))
+
+    # -- parts --------------------------------------------------------------------------
+
     def _exists(self, reference: ImageReference) -> bool:
         try:
             self._lifecycle.image(reference)
@@ -323,6 +424,11 @@ class Namespace:
         if place is None:
             place = self._dynamic[ino] = Place(kind, ino, name)
         return place
+
+
+def _link_target(name: str) -> bytes:
+    """Where the symlink in shared/to/GRANTEE that shares an image leads."""
+    return f"../../../images/{name}".encode()
 
 
 def _sibling(target: bytes) -> str:

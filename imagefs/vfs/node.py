@@ -36,6 +36,16 @@ class Superseded(msgspec.Struct, frozen=True):
     name: bytes
 
 
+class Withdrawn(msgspec.Struct, frozen=True):
+    """An inode whose content nobody may see here any more: the kernel must forget its pages."""
+
+    node: NodeId
+
+
+Forgotten = Superseded | Withdrawn
+"""What the kernel is told to forget."""
+
+
 def node_id(tree: TreeNumber, ino: Ino) -> NodeId:
     """The node id of an inode of a tree."""
     return NodeId(tree << INO_BITS | ino)

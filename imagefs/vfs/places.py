@@ -1,8 +1,8 @@
 """The directories above the trees and what each allows: the contract's table as data.
 
 A place is a directory that no tree holds. Their inode numbers live in tree 0: the fixed ones
-below, and numbers that the catalog hands out once and for ever for `instances/IMAGE` and for
-aliases.
+below, and numbers that the catalog hands out once and for ever for `instances/IMAGE`, for
+aliases, and for what lies in `shared/from/` and `shared/to/`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ class PlaceKind(enum.Enum):
     ALIAS = "images/ALIAS"
     SHARED = "shared/"
     SHARED_FROM = "shared/from/"
+    SHARED_OWNER = "shared/from/OWNER/"
     SHARED_TO = "shared/to/"
+    SHARED_GRANTEE = "shared/to/GRANTEE/"
+    SHARED_IMAGE = "shared/to/GRANTEE/NAME"
     REGIONS = "regions/"
     INSTANCES = "instances/"
     CLONES = "instances/IMAGE/"
@@ -39,7 +42,8 @@ class Operation(enum.Enum):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One place; `name` is the image reference of CLONES and the name of an ALIAS."""
+    """One place; `name` is the image reference of CLONES, the name of an ALIAS, the account of
+    SHARED_OWNER and SHARED_GRANTEE, and GRANTEE/NAME of a SHARED_IMAGE."""
 
     kind: PlaceKind
     ino: Ino
@@ -61,7 +65,18 @@ FIXED: dict[Place, dict[bytes, Place]] = {
 }
 """The places that are always there, by directory and name."""
 
+LINKS = frozenset({PlaceKind.ALIAS, PlaceKind.SHARED_IMAGE})
+"""The places that are symlinks."""
+
 PARENTS = {child: parent for parent, children in FIXED.items() for child in children.values()}
+
+ABOVE = {
+    PlaceKind.CLONES: INSTANCES,
+    PlaceKind.ALIAS: IMAGES,
+    PlaceKind.SHARED_OWNER: SHARED_FROM,
+    PlaceKind.SHARED_GRANTEE: SHARED_TO,
+}
+"""Where the places lie that come and go."""
 
 ALLOWED: dict[PlaceKind, frozenset[Operation]] = {
     PlaceKind.IMAGES: frozenset(
@@ -74,5 +89,7 @@ ALLOWED: dict[PlaceKind, frozenset[Operation]] = {
         }
     ),
     PlaceKind.CLONES: frozenset({Operation.MKDIR, Operation.RMDIR, Operation.RENAME}),
+    PlaceKind.SHARED_TO: frozenset({Operation.MKDIR, Operation.RMDIR}),
+    PlaceKind.SHARED_GRANTEE: frozenset({Operation.SYMLINK, Operation.UNLINK}),
 }
 """What may be done to the names in a place; anything not listed is refused with EPERM."""

@@ -24,7 +24,6 @@ from imagefs.errors import (
     NoAttribute,
     NoSpace,
     NotPermitted,
-    NotReady,
 )
 from imagefs.model import (
     MAX_NAME,
@@ -48,6 +47,7 @@ from imagefs.vfs.node import (
     INO_MASK,
     NAMESPACE,
     Entry,
+    Forgotten,
     Superseded,
     ino_of,
     node_id,
@@ -57,6 +57,7 @@ from imagefs.vfs.statistics import Statistics, collect
 from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
+from imagefs.vfs.withdrawal import Withdrawal
 
 
 class Vfs:
@@ -79,19 +80,23 @@ class Vfs:
         self._disk = disk
         self._volumes = Volumes(store, catalog, account, disk, clock)
         self.lifecycle = Lifecycle(catalog, self._volumes, account, clock)
-        self.lifecycle.superseded = lambda row: self.on_stale(self._namespace.locate(row))
-        self.lifecycle.alias_removed = lambda name: self.on_stale(
+        self.lifecycle.superseded = lambda row: self._tell(self._namespace.locate(row))
+        self.lifecycle.alias_removed = lambda name: self._tell(
             Superseded(node_id(NAMESPACE, places.IMAGES.ino), name.encode())
         )
         self._account = account
         self._namespace = Namespace(catalog, self._volumes, self.lifecycle, account, options, clock)
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
-        self.on_stale: Callable[[Superseded], None] = _nothing
+        self.on_stale: Callable[[Forgotten], None] = _nothing
         self._listing = Listing(self._namespace)
         self._upkeep = Upkeep(
             self._volumes, self.lifecycle, clock, options.seal_after, catalog.images(account)
         )
+        self._withdrawal = Withdrawal(
+            self._volumes, self.lifecycle.sharing, self._files, self._namespace.locate,
+            self._tell, clock,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return (
@@ -273,6 +278,8 @@ class Vfs:
     def read(self, fh: FileHandle, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`: fewer only at the end of the file."""
         file = self._files[fh]
+        if file.volume.withdrawn:
+            file.volume.require_shared()
         try:
             return file.volume.overlay.read(file.ino, offset, size)
         except Corrupt as error:
@@ -289,7 +296,7 @@ class Vfs:
         try:
             written = overlay.write(file.ino, offset, data)
         except NoSpace:
-            _require_given_back(volume)
+            volume.require_given_back()
             raise
         volume.changed(self._clock())
         return written
@@ -330,7 +337,10 @@ class Vfs:
 
         Entries are not counted as lookups: `counted` is for those that reach the kernel.
         """
-        return self._listing.items(self._directories[fh], start)
+        directory = self._directories[fh]
+        if directory.volume is not None:
+            directory.volume.require_shared()
+        return self._listing.items(directory, start)
 
     def counted(self, node: NodeId) -> None:
         """An entry of a listing reached the kernel, which counts as a lookup."""
@@ -381,13 +391,17 @@ class Vfs:
 
     def next_due(self) -> int | None:
         """When (ns) `tick` has something to do: 0 for now, None for not before a change."""
-        return self._upkeep.next_due()
+        times = (self._upkeep.next_due(), self._withdrawal.next_due())
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self) -> list[Callable[[], object]]:
         """Steps that are due (see `upkeep`)."""
-        return self._upkeep.due()
+        return [*self._upkeep.due(), *self._withdrawal.due()]
 
     # -- inside -------------------------------------------------------------------------
+
+    def _tell(self, forgotten: Forgotten) -> None:
+        self.on_stale(forgotten)
 
     def _place(self, node: NodeId) -> places.Place:
         return self._namespace.place(ino_of(node))
@@ -414,12 +428,14 @@ class Vfs:
                 rdev=rdev, target=target, xattrs=inherited,
             )  # fmt: skip
         except NoSpace:
-            _require_given_back(volume)
+            volume.require_given_back()
             raise
         return self._counted_entry(volume, attributes)
 
     def _own_draft(self, entry: Entry, mode: int, caller: Caller) -> Entry:
         """The root of a new draft belongs to whoever made it; clones keep the image's root."""
+        if not entry.node >> INO_BITS:
+            return entry
         volume = self._volumes[tree_of(entry.node)]
         if volume.row.kind is not Kind.IMAGE:
             return entry
@@ -473,11 +489,5 @@ class Vfs:
         return self._volumes[tree_of(node)]
 
 
-def _require_given_back(volume: Volume) -> None:
-    """On a full disk: raise NotReady with the work that gives back what was deleted."""
-    if volume.overlay.wants_sync:
-        raise NotReady(("sync", volume.row.number), volume.overlay.sync)
-
-
-def _nothing(_: Superseded) -> None:
+def _nothing(_: Forgotten) -> None:
     """Nobody is told."""

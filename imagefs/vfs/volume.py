@@ -11,7 +11,7 @@ from collections.abc import Hashable
 import msgspec
 
 from imagefs.catalog import Kind, State, TreeRow
-from imagefs.errors import Busy, NotReady, ReadOnly
+from imagefs.errors import Busy, NotReady, ReadOnly, Stale
 from imagefs.model import ROOT_INO, Attributes, Ino
 from imagefs.overlay import Overlay
 from imagefs.vfs.lookups import LookupCounts
@@ -23,7 +23,8 @@ class Volume:
     """An image or instance in use.
 
     `superseded` volumes are named nowhere any more: what still has them open reads on, and
-    nothing changes them. `committing` is the key of the commit that keeps changes waiting.
+    nothing changes them. `withdrawn` ones are another account's, shared no longer: nothing in
+    them can be reached. `committing` is the key of the commit that keeps changes waiting.
     `last_change` decides when time seals a draft, `last_use` when its files are closed.
     `changes` counts changes, `synced` says which of them are durable; `unsynced_since` is
     when the first of the others was made.
@@ -38,6 +39,7 @@ class Volume:
         self.directories = 0
         self.orphans: set[Ino] = set()
         self.superseded = False
+        self.withdrawn = False
         self.committing: Hashable | None = None
         self.changes = 0
         self.synced = 0
@@ -74,6 +76,11 @@ class Volume:
         """Whether the overlay's files are open for nothing and may be closed at any time."""
         held = self.files or self.orphans or self.committing is not None
         return self.overlay.is_open and not held and self.synced >= self.changes
+
+    def require_shared(self) -> None:
+        """Raise Stale if the volume is another account's and no longer shared."""
+        if self.withdrawn:
+            raise Stale(f"Image {self.row.name} of {self.row.account} is shared no longer")
 
     def require_changeable(self) -> Overlay:
         """The overlay, to be changed now.
@@ -122,6 +129,12 @@ class Volume:
             self.unsynced_since = now
 
         raise NotReady(("sync", self.row.number), self.overlay.sync, done)
+
+    def require_given_back(self) -> None:
+        """On a full disk: raise NotReady with the work that gives back what was deleted, if
+        anything was."""
+        if self.overlay.wants_sync:
+            raise NotReady(("sync", self.row.number), self.overlay.sync)
 
     def attributes(self, ino: Ino) -> Attributes:
         """Attributes as users see them: the root of a sealed image shows no write bits."""

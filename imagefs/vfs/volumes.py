@@ -65,9 +65,12 @@ class Volumes:
 
     def __getitem__(self, number: TreeNumber) -> Volume:
         try:
-            return self._volumes[number]
+            volume = self._volumes[number]
         except KeyError:
             raise Stale(f"Tree {number} is not in use") from None
+        if volume.withdrawn:
+            volume.require_shared()
+        return volume
 
     def in_use(self, number: TreeNumber) -> Volume | None:
         """The volume of that number if it is in use."""
@@ -86,6 +89,7 @@ class Volumes:
             self._limit_open()
         elif volume.row is not row:
             volume.row = row
+            volume.withdrawn = False
             volume.superseded = row.deleted is not None
         return volume
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -17,7 +19,16 @@ from imagefs.errors import NotFound, NotReady
 from imagefs.model import AttributeChange, Ino, NodeId, ObjectId, TreeNumber
 from imagefs.overlay.overlay import StoredContent
 from imagefs.store import Store
-from imagefs.vfs import Caller, Entry, FileHandle, MountOptions, Superseded, Vfs
+from imagefs.vfs import (
+    Caller,
+    Entry,
+    FileHandle,
+    Forgotten,
+    MountOptions,
+    Superseded,
+    Vfs,
+    Withdrawn,
+)
 from imagefs.vfs.inspection import Inspection
 from imagefs.vfs.verify import Problem, Verification
 
@@ -51,13 +62,15 @@ class View:
         *,
         cold: bool = False,
         disk: Disk | None = None,
+        account: str = "ann",
     ) -> None:
         self.directory = directory
         self.options = options
-        self.account = "ann"
+        self.account = account
         self.disk = disk or Disk()
         self.now = 1_700_000_000_000_000_000
         self.stale: list[Superseded] = []
+        self.withdrawn: list[Withdrawn] = []
         self.cold = cold
         self.warm: set[ObjectId] = set()
         self._ticks = count()
@@ -84,7 +97,13 @@ class View:
             self.store.get_nowait = self.fetch  # type: ignore[method-assign]
         self.catalog = Catalog(self.directory / "catalog.db", self.disk)
         self.vfs = Vfs(self.store, self.catalog, self.account, self.options, self.clock, self.disk)
-        self.vfs.on_stale = self.stale.append
+        self.vfs.on_stale = self.told
+
+    def told(self, forgotten: Forgotten) -> None:
+        if isinstance(forgotten, Withdrawn):
+            self.withdrawn.append(forgotten)
+        else:
+            self.stale.append(forgotten)
 
     def clock(self) -> int:
         return self.now + next(self._ticks)
@@ -195,6 +214,14 @@ class View:
         return self.run(
             self.vfs.getxattr, self.node(path), f"user.imagefs.{name}".encode()
         ).decode()
+
+    def execute(self, *statements: str) -> None:
+        """Change the catalog behind everybody's back."""
+        with contextlib.closing(
+            sqlite3.connect(self.directory / "catalog.db", isolation_level=None)
+        ) as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def tick(self) -> None:
         for step in self.vfs.tick():
