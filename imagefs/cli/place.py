@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_UID_MAP = Path("/proc/self/uid_map")
 
 
 class Place(NamedTuple):
@@ -33,12 +36,25 @@ def default_store() -> Path:
 
 
 def login_name() -> str:
-    """The name of the user who runs this."""
+    """The name of the user who runs this.
+
+    Inside a user namespace that is the user outside, for whom it was made: `podman unshare`
+    and `unshare --map-root-user` make somebody root without making him somebody else.
+    """
     uid = os.getuid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    for known in (_outside(uid, _UID_MAP.read_text()), uid):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(known).pw_name
+    return str(uid)
+
+
+def _outside(uid: int, uid_map: str) -> int:
+    """What a user of this namespace is in the one around it (user_namespaces(7))."""
+    for line in uid_map.splitlines():
+        inside, outside, count = map(int, line.split())
+        if inside <= uid < inside + count:
+            return outside + uid - inside
+    return uid
 
 
 def resolve(store: str | None, account: str | None) -> Place:

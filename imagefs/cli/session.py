@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imagefs.cli.place import Place
 from imagefs.control.client import Client
 from imagefs.control.messages import Request, Status
-from imagefs.errors import NotReady, StoreError
+from imagefs.errors import Busy, NotReady, StoreError
 
 if TYPE_CHECKING:
     from imagefs.vfs import Lifecycle
@@ -45,8 +46,17 @@ class _Online:
 
     def sync(self) -> None:
         from imagefs.cli.syncfs import syncfs
+        from imagefs.daemon.mountpoint import OUR_TYPE, mounted_type
 
-        syncfs(self.call(Status())["mountpoint"])
+        status = self.call(Status())
+        mountpoint, pid = status["mountpoint"], status["pid"]
+        if mounted_type(Path(mountpoint)) != OUR_TYPE:
+            raise Busy(
+                f"What programs wrote can't be collected from here: account {status['account']} is"
+                f" not mounted at {mountpoint} in this mount namespace. Run this in that of its"
+                f" daemon: `nsenter --preserve-credentials --user --mount --target {pid} ...`"
+            )
+        syncfs(mountpoint)
 
 
 class _Offline:
