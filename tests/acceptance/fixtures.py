@@ -7,6 +7,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.acceptance.person import Person
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER = "imagefs-test"
 RELEASE = "bookworm"
+SUBORDINATE = "2000000000-2000065535"
 SHARED_PARTS = ("imagefs", "tools", "tests", "pyproject.toml", "README.md")
 SURROUNDINGS = ("PATH", "LANG", "TERM", "SSL_CERT_FILE", "PIP_CERT", "PIP_FIND_LINKS")
 ALARMS = ("Traceback (most recent call last)", "ERROR", "CRITICAL", "WARNING")
@@ -78,7 +80,7 @@ def root(request: pytest.FixtureRequest) -> Iterator[Person]:
 @pytest.fixture(scope="session")
 def user_checkout() -> Path:
     """A copy of the checkout that belongs to root and that every user can read."""
-    checkout = cache_folder() / "checkout"
+    checkout = cache_folder() / f"checkout-{zlib.crc32(os.fsencode(ROOT)):08x}"
     checkout.mkdir(exist_ok=True)
     parts = [str(ROOT / part) for part in SHARED_PARTS if (ROOT / part).exists()]
     excluded = ["--exclude=__pycache__", "--exclude=.venv"]
@@ -109,11 +111,19 @@ def somebody(user_checkout: Path) -> Person:
 
 
 def ordinary_user() -> pwd.struct_passwd:
-    """A user for tests, made when missing; a group of that name may be there already."""
+    """A user for tests, made when missing; a group of that name may be there already.
+
+    Like any user that adduser makes, he has numbers for containers of his own.
+    """
     if not any(entry.pw_name == USER for entry in pwd.getpwall()):
         has_group = any(entry.gr_name == USER for entry in grp.getgrall())
         group = ["--gid", USER] if has_group else ["--user-group"]
         subprocess.run(["useradd", "--system", "--no-create-home", *group, USER], check=True)
+    if not any(
+        line.startswith(f"{USER}:") for line in Path("/etc/subuid").read_text().splitlines()
+    ):
+        ranges = ["--add-subuids", SUBORDINATE, "--add-subgids", SUBORDINATE]
+        subprocess.run(["usermod", *ranges, USER], check=True)
     return pwd.getpwnam(USER)
 
 
