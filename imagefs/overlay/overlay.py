@@ -336,6 +336,8 @@ class Overlay(Totals):
             raise Exists(f"Inode {ino} has extended attribute {name!r} already")
         if flags & os.XATTR_REPLACE and name not in known:
             raise NoAttribute(f"Inode {ino} has no extended attribute {name!r}")
+        if known.get(name) == value:
+            return  # not even the time of the change: as ext4 and others
         known[name] = value
         if sum(len(key) + 1 for key in known) > MAX_XATTR_LIST:
             raise AttributeTooBig(f"Inode {ino} cannot have more extended attributes")
