@@ -125,6 +125,7 @@ def files_beyond_every_round_number() -> Seen:
     seen["cut"] = [tried(os.ftruncate, fd, 2**41), os.pread(fd, 4, 2**40 + 5)]
     seen["longer"] = [tried(os.truncate, "large", 2**43), os.pread(fd, 4, 2**42)]
     seen["seek"] = os.lseek(fd, 0, os.SEEK_END)
+    os.ftruncate(fd, 0)
     return seen
 
 

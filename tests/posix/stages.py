@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.acceptance.fixtures import ROOT, at_home, ordinary_user, somebody
+from tests.acceptance.manifest import assert_equal
 from tests.acceptance.mounts import new_folder, remove_folder
 from tests.acceptance.person import Person
 from tests.posix.case import By, Case
@@ -118,6 +119,16 @@ def _root(source: Path, *options: str) -> Iterator[dict[str, Stage]]:
         names["draft"] = Stage(root.images / "draft")
         suffix = "-shared" if options else ""
         yield {name + suffix: stage for name, stage in names.items()}
+        if not options:
+            _survives(root, came)
+
+
+def _survives(person: Person, tree: Path) -> None:
+    """All that the cases left of the image's files is the same after a remount."""
+    before = person.manifest(tree)
+    person.unmount()
+    person.mount("--seal-after", "0")
+    assert_equal(before, person.manifest(tree))
 
 
 @contextmanager

@@ -11,10 +11,14 @@ from tests.acceptance.fixtures import ROOT
 from tests.posix import (  # noqa: F401 - they put their cases on the list
     cases_attributes,
     cases_data,
+    cases_interfaces,
+    cases_listing,
+    cases_locks,
     cases_names,
     cases_open,
     cases_renames,
     cases_rights,
+    cases_xattrs,
 )
 from tests.posix.case import CASES, By, Case
 from tests.posix.observe import Seen
