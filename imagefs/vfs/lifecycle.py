@@ -162,7 +162,7 @@ class Lifecycle:
 
         def done(sealed: Sealed) -> None:
             new = self._catalog.seal(row, sealed)
-            self._volumes.supersede(volume, remove=True)
+            self._volumes.supersede(volume, remove=True, successor=new)
             self.superseded(new)
 
         raise self._volumes.commit(volume, "seal", done)
@@ -178,7 +178,7 @@ class Lifecycle:
         self._volumes.tree(row.manifest)
         new = self._catalog.unseal(row)
         if volume is not None:
-            self._volumes.supersede(volume, remove=False)
+            self._volumes.supersede(volume, remove=False, successor=new)
         self.superseded(new)
         return new
 
@@ -245,9 +245,10 @@ class Lifecycle:
         volume.require_no_writers("turned into an image")
 
         def done(sealed: Sealed) -> None:
-            self._results[key] = self._catalog.promote(row, image, sealed, self._clock())
-            self._volumes.supersede(volume, remove=True)
-            self.superseded(self._results[key])
+            new = self._catalog.promote(row, image, sealed, self._clock())
+            self._results[key] = new
+            self._volumes.supersede(volume, remove=True, successor=new)
+            self.superseded(new)
 
         raise self._volumes.commit(volume, f"promote {image}", done)
 
@@ -257,7 +258,7 @@ class Lifecycle:
         self._withdraw(row, "reset")
         self._volumes.tree(row.manifest)
         new = self._catalog.reset(row, self._clock())
-        self._superseded_volume(row)
+        self._superseded_volume(row, new)
         self.superseded(new)
         return self._describe_instance(new)
 
@@ -361,10 +362,10 @@ class Lifecycle:
         if volume.committing is not None:
             raise Busy(f"{row.kind.capitalize()} {row.reference} is being stored: try again")
 
-    def _superseded_volume(self, row: TreeRow) -> None:
+    def _superseded_volume(self, row: TreeRow, successor: TreeRow | None = None) -> None:
         volume = self._volumes.in_use(row.number)
         if volume is not None:
-            self._volumes.supersede(volume, remove=False)
+            self._volumes.supersede(volume, remove=False, successor=successor)
 
     def _renamed(self, row: TreeRow, name: str) -> None:
         volume = self._volumes.in_use(row.number)

@@ -365,7 +365,7 @@ class Vfs:
             raise NoAttribute("The directories above the images have no extended attributes")
         volume = self._volumes[tree_of(node)]
         if ino_of(node) == ROOT_INO and name.startswith(PREFIX):
-            return attribute(self.lifecycle.describe(volume.row), name)
+            return attribute(self.lifecycle.describe(volume.successor or volume.row), name)
         xattrs.require_known(name)
         return volume.overlay.get_xattr(ino_of(node), name)
 

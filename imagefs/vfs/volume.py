@@ -23,7 +23,8 @@ class Volume:
     """An image or instance in use.
 
     `superseded` volumes are named nowhere any more: what still has them open reads on, and
-    nothing changes them. `withdrawn` ones are another account's, shared no longer: nothing in
+    nothing changes them; `successor` is what took the name, and what the kernel asks about
+    until it has been told. `withdrawn` ones are another account's, shared no longer: nothing in
     them can be reached. `committing` is the key of the commit that keeps changes waiting.
     `last_change` decides when time seals a draft, `last_use` when its files are closed.
     `changes` counts changes, `synced` says which of them are durable; `unsynced_since` is
@@ -40,6 +41,7 @@ class Volume:
         self.orphans: set[Ino] = set()
         self.superseded = False
         self.withdrawn = False
+        self.successor: TreeRow | None = None
         self.committing: Hashable | None = None
         self.changes = 0
         self.synced = 0

@@ -90,6 +90,7 @@ class Volumes:
         elif volume.row is not row:
             volume.row = row
             volume.withdrawn = False
+            volume.successor = None
             volume.superseded = row.deleted is not None
         return volume
 
@@ -119,9 +120,13 @@ class Volumes:
         self._recent.append(tree)
         return tree
 
-    def supersede(self, volume: Volume, *, remove: bool) -> None:
-        """No name stands for this volume any more; `remove` says that its overlay may go."""
+    def supersede(self, volume: Volume, *, remove: bool, successor: TreeRow | None = None) -> None:
+        """No name stands for this volume any more; `remove` says that its overlay may go.
+
+        `successor` is what its name stands for now.
+        """
         volume.superseded = True
+        volume.successor = successor
         volume.committing = None
         if remove:
             self._garbage.add(self._path(volume.row.number))

@@ -349,6 +349,20 @@ def test_superseded_overlays_are_removed_once_nothing_holds_them(base: View) -> 
     assert os.listdir(overlays) == []
 
 
+def test_what_the_kernel_has_of_a_tree_tells_of_its_successor(base: View) -> None:
+    base.mkdir("instances/base/n1")
+    base.write("instances/base/n1/x", b"1")
+    moved = base.node("instances/base/n1")
+    base.rename("instances/base/n1", "images/web")
+    # After its rename(2) the kernel knows images/web as the node that it moved, for a moment.
+    told = base.run(base.vfs.getxattr, moved, b"user.imagefs.digest").decode()
+    assert told == base.attribute("images/web", "digest")
+    base.mkdir("images/draft")
+    draft = base.node("images/draft")
+    base.lifecycle("seal", "draft")
+    assert base.run(base.vfs.getxattr, draft, b"user.imagefs.state") == b"sealed"
+
+
 def test_files_of_an_overlay_are_closed_when_nobody_changes_it(base: View) -> None:
     base.mkdir("instances/base/n1")
     base.write("instances/base/n1/x", b"1")
