@@ -92,6 +92,7 @@ def mount_options(settings: MountSettings) -> MountOptions:
         enforced=os.geteuid() == 0 or settings.allow_other,
         open_to_all=settings.allow_other,
         seal_after=settings.seal_after,
+        rest_after=settings.rest_after,
     )
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from imagefs.catalog import State, TreeRow
 from imagefs.errors import ImagefsError
+from imagefs.vfs.caller import MountOptions
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.volume import Volume
 from imagefs.vfs.volumes import Volumes
@@ -24,13 +25,8 @@ FLUSH_AFTER = 5 * SECOND
 """How long (ns) a change may wait to be made durable when nobody asks."""
 
 
-REST_AFTER = 30 * SECOND
-"""How long (ns) an overlay's files stay open after a change: a thousand instances would need
-thousands of descriptors. Opening them again costs a millisecond."""
-
-
 class Upkeep:
-    """The background work of one account's view; `seal_after` in seconds, 0 for never.
+    """The background work of one account's view; `options` say when some of it is due.
 
     `drafts` were left by an earlier mount: time goes on sealing them.
     """
@@ -40,13 +36,14 @@ class Upkeep:
         volumes: Volumes,
         lifecycle: Lifecycle,
         clock: Callable[[], int],
-        seal_after: float,
+        options: MountOptions,
         drafts: Iterable[TreeRow],
     ) -> None:
         self._volumes = volumes
         self._lifecycle = lifecycle
         self._clock = clock
-        self._seal_after = int(seal_after * SECOND)
+        self._seal_after = int(options.seal_after * SECOND)
+        self._rest_after = int(options.rest_after * SECOND)
         self._names_changed: int | None = None
         """When (ns) names above the trees were first seen to be changed and not durable."""
         self._left = {row.number: row for row in drafts if row.state is State.DRAFT}
@@ -57,7 +54,7 @@ class Upkeep:
             return 0
         times = [volume.last_change + self._seal_after for volume in self._unsealed()]
         times += [volume.unsynced_since + FLUSH_AFTER for volume in self._unsynced()]
-        times += [volume.last_use + REST_AFTER for volume in self._resting()]
+        times += [volume.last_use + self._rest_after for volume in self._resting()]
         since = self._names_since()
         if since is not None:
             times.append(since + FLUSH_AFTER)
@@ -78,7 +75,7 @@ class Upkeep:
             changes = self._volumes.name_changes
             steps.append(partial(self._volumes.require_names_durable, changes))
         for volume in self._resting():
-            if volume.last_use + REST_AFTER <= now:
+            if volume.last_use + self._rest_after <= now:
                 volume.last_use = now
                 steps.append(partial(self._rest, volume))
         for volume in self._unsealed():

@@ -91,7 +91,7 @@ class Vfs:
         self.on_stale: Callable[[Forgotten], None] = _nothing
         self._listing = Listing(self._namespace)
         self._upkeep = Upkeep(
-            self._volumes, self.lifecycle, clock, options.seal_after, catalog.images(account)
+            self._volumes, self.lifecycle, clock, options, catalog.images(account)
         )
         self._withdrawal = Withdrawal(
             self._volumes, self.lifecycle.sharing, self._files, self._namespace.locate,
