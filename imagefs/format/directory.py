@@ -244,7 +244,7 @@ def check_entry(entry: Entry) -> None:
     if not good:
         raise Corrupt(f"Directory entry {entry.name!r} contradicts itself")
     if entry.xattrs is not None:
-        _check_xattrs(entry.name, entry.xattrs)
+        check_xattrs(entry.name, entry.xattrs)
 
 
 def validate_entry(entry: Entry) -> None:
@@ -279,7 +279,8 @@ def _symlink_fits(entry: Entry) -> bool:
     return entry.size == len(target) and entry.count == 0
 
 
-def _check_xattrs(name: bytes, xattrs: tuple[tuple[bytes, bytes], ...]) -> None:
+def check_xattrs(name: bytes, xattrs: tuple[tuple[bytes, bytes], ...]) -> None:
+    """Raise Corrupt unless these can be the extended attributes of an entry."""
     keys = [key for key, _ in xattrs]
     if not keys or not all(map(lt, keys, keys[1:])):
         raise Corrupt(f"Extended attributes of {name!r} are not in canonical order")

@@ -117,6 +117,13 @@ class Heap:
             self.punch([gap])
         self._disk.fdatasync(self._fd)
 
+    def reach(self, end: int) -> None:
+        """Make the file at least that long, so that one cut short can be told from it; durable
+        after the next `sync`."""
+        if self.size() < end:
+            self._unsynced = True
+            self._disk.truncate(self._fd, end)
+
     def all_stored(self) -> None:
         """Nothing in the heap has to become durable any more."""
         self._unsynced = False

@@ -133,6 +133,7 @@ class Layer:
         try:
             self._heap = Heap(heap_file.path_in(self.directory), self.disk)
             self._space = Space(database, self.base.total + 1)
+            self._require_heap()
             self.inodes.load_stored(database)
             self._database = database
             if not self._space.clean:
@@ -141,6 +142,16 @@ class Layer:
             self._database = database
             self.let_go()
             raise
+
+    def _require_heap(self) -> None:
+        """Raise Corrupt when a heap that was closed in order is gone or was cut short: what is
+        missing would read as zeros."""
+        size, end = self.heap.size(), self.space.free[0]
+        if self.space.reached and size < end:
+            raise Corrupt(
+                f"Overlay heap {self.heap.path} ends at {size} of {end} bytes: restore the file"
+                " from a backup, or give up the changes with `imagefs reset` or `imagefs rm`"
+            )
 
     def _recover(self) -> None:
         """After a session that was killed: what it left in memory becomes durable, as an
@@ -244,10 +255,14 @@ class Layer:
     def _end_session(self) -> None:
         if not self._changing and self.space.clean:
             return
+        if self.space.clean:
+            self.heap.reach(self.space.free[0])
         self.sync()
         try:
             if not self.space.clean:
                 self.heap.punch(gaps(self.begin(), self.heap.size()))
+                self.heap.reach(self.space.free[0])
+                self.sync()
             self.space.finish()
         except ImagefsError as error:
             # All is durable; only the next session has more to do.

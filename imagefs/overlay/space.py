@@ -21,6 +21,7 @@ LIMIT = 8 << 40
 _RESERVE_BYTES = 256 << 20
 _RESERVE_INOS = 1024
 _MAX_INO = 2**32 - 1
+_REACHED = 2
 
 _GET = "SELECT next_ino, heap_end, heap_limit, clean FROM state"
 _SET = "UPDATE state SET next_ino = ?, heap_end = ?, heap_limit = ?, clean = ?"
@@ -63,6 +64,8 @@ class Space:
         self._changing = False
         self.clean = bool(clean)
         """Whether all ranges that no row names are punched."""
+        self.reached = clean == _REACHED
+        """Whether the heap file was as long as all addresses given out when it was closed."""
         self._relinked: bool = bool(database.row(_GET_RELINKED)[0])
 
     def __repr__(self) -> str:
@@ -127,9 +130,10 @@ class Space:
             self._relinked = True
 
     def finish(self) -> None:
-        """The session ends in order: no range waits to be punched."""
+        """The session ends in order: no range waits to be punched, and the heap reaches the
+        last address."""
         if self._changing or not self.clean:
-            self._database.run(_SET, (self._next_ino, self._end, self._limit, 1))
+            self._database.run(_SET, (self._next_ino, self._end, self._limit, _REACHED))
             self.clean = True
             self._changing = False
         self._reserved_ino = self._next_ino

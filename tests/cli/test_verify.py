@@ -161,8 +161,8 @@ MATRIX: dict[tuple[Target, Callable[[Path, int], None]], str | None] = {
     (META, truncate): r"instance base/changed: .*",
     (META, delete): r"instance base/changed: .*database .*meta\.db is missing",
     (HEAP, flip): None,  # a heap has no checksums, like the files of any file system
-    (HEAP, truncate): r"instance base/changed: .* heap ends at",
-    (HEAP, delete): r"instance base/changed: .* heap ends at",
+    (HEAP, truncate): r"instance base/changed: Overlay heap .*heap ends at \d+ of \d+ bytes",
+    (HEAP, delete): r"instance base/changed: Overlay heap .*heap ends at 0 of \d+ bytes",
 }
 
 

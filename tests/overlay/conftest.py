@@ -18,7 +18,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: Store) -> Iterator[Bench]:
+def bench(tmp_path: Path, store: Store, request: pytest.FixtureRequest) -> Iterator[Bench]:
     made = Bench(tmp_path / "overlay", store, empty_tree(store))
     yield made
+    if not request.node.get_closest_marker("damaged"):
+        assert made.overlay.check(store.get) == []
     made.overlay.close()

@@ -32,6 +32,7 @@ def test_a_new_database_is_whole_and_in_wal_mode(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.damaged
 def test_a_newer_version_is_refused(bench: Bench) -> None:
     path = made(bench)
     connection = sqlite3.connect(path)
@@ -41,6 +42,7 @@ def test_a_newer_version_is_refused(bench: Bench) -> None:
         bench.open()
 
 
+@pytest.mark.damaged
 @pytest.mark.parametrize(
     "damage", [b"not a database at all", bytes(4096), b"SQLite format 3\0" + bytes(5000)]
 )
@@ -51,6 +53,7 @@ def test_a_damaged_file_is_named_with_what_to_do(bench: Bench, damage: bytes) ->
         bench.open()
 
 
+@pytest.mark.damaged
 def test_no_damage_of_a_page_leaves_the_layer_as_another_error(bench: Bench) -> None:
     path = made(bench)
     content = path.read_bytes()

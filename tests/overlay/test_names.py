@@ -165,6 +165,7 @@ def test_removing_the_wrong_kind(bench: Bench) -> None:
     bench.overlay.require_empty(d)
 
 
+@pytest.mark.damaged
 def test_links(bench: Bench) -> None:
     ino = bench.make(b"a", content=b"shared")
     bench.make(b"d", DIR)
