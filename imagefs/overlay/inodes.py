@@ -20,7 +20,7 @@ import msgspec
 
 from imagefs.errors import Stale
 from imagefs.format.directory import Entry
-from imagefs.model import Attributes, Ino
+from imagefs.model import MAX_FILE_SIZE, Attributes, Ino
 from imagefs.overlay.database import Database
 from imagefs.overlay.recent import RowCache
 from imagefs.tree import Tree
@@ -197,6 +197,9 @@ class Inodes:
     def put(self, inode: Inode) -> None:
         """Store the row; an orphan's is kept in memory."""
         ino = inode.ino
+        if not -MAX_FILE_SIZE <= inode.added_bytes <= MAX_FILE_SIZE:
+            bounded = min(max(inode.added_bytes, -MAX_FILE_SIZE), MAX_FILE_SIZE)
+            inode = msgspec.structs.replace(inode, added_bytes=bounded)
         if inode.nlink:
             self._require().run(_PUT, msgspec.structs.astuple(inode))
         else:

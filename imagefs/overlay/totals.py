@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from imagefs.model import MAX_FILE_SIZE
 from imagefs.overlay.layer import Layer
 
 _ADDED: Final = """
-    SELECT coalesce(sum(added_entries), 0), coalesce(sum(added_bytes), 0) FROM inode"""
+    SELECT coalesce(sum(added_entries), 0), coalesce(sum(added_bytes >> 32), 0),
+    coalesce(sum(added_bytes & 4294967295), 0) FROM inode"""
+"""In halves, because a few sparse files have more bytes together than an integer of SQLite."""
+
 _CHANGED: Final = """
     SELECT coalesce((SELECT sum(capacity) FROM inode), 0)
     + coalesce((SELECT sum(capacity) FROM extent), 0)"""
@@ -27,8 +31,9 @@ class Totals:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all regular files as they are now, counted for every name."""
-        return self._layer.base.manifest.root.size + self._added()[1]
+        """Bytes of all regular files as they are now, counted for every name; at most
+        MAX_FILE_SIZE, as in directories."""
+        return min(self._layer.base.manifest.root.size + self._added()[1], MAX_FILE_SIZE)
 
     @property
     def changed_bytes(self) -> int:
@@ -40,5 +45,5 @@ class Totals:
         database = self._layer.database()
         if database is None:
             return 0, 0
-        entries, size = database.row(_ADDED)
-        return entries, size
+        entries, high, low = database.row(_ADDED)
+        return entries, (high << 32) + low

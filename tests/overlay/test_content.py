@@ -11,6 +11,7 @@ from imagefs.errors import Corrupt, FileTooBig, NotReady
 from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ROOT_INO, AttributeChange, Ino, ObjectId
 from imagefs.overlay import layer
 from imagefs.store import Store
+from imagefs.tree import Tree
 from tests.overlay.workbench import Bench, empty_tree
 from tests.store.watched import WatchedDisk
 
@@ -314,3 +315,16 @@ def test_used_up_addresses_are_taken_from_what_was_freed(
     bench.kill()
     more = bench.make(b"more", content=b"zeros before" + bytes(100))
     assert bench.content(more) == b"zeros before" + bytes(100)
+
+
+def test_files_that_are_huge_together_are_told_of(bench: Bench) -> None:
+    for name in (b"a", b"b", b"c"):
+        ino = bench.make(name)
+        bench.run(bench.overlay.change_attributes, ino, AttributeChange(size=MAX_FILE_SIZE))
+    bench.run(bench.overlay.link, bench.ino(b"a"), ROOT_INO, b"linked")
+    assert (bench.overlay.entries, bench.overlay.bytes) == (4, MAX_FILE_SIZE)
+    for name in (b"a", b"linked"):
+        bench.run(bench.overlay.unlink, ROOT_INO, name)
+    assert bench.overlay.bytes == MAX_FILE_SIZE
+    tree = Tree(bench.store.get, bench.commit())
+    assert tree.manifest.root.size == MAX_FILE_SIZE
