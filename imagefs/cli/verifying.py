@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from imagefs.cli import text
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Counter
 from imagefs.cli.session import Session, open_session
-from imagefs.control.messages import CheckOverlay, InodePath, StoredContents
+from imagefs.control.messages import CheckOverlay, InodePath, Request, StoredContents
 from imagefs.errors import EXIT_DAMAGED, Corrupt
 
 if TYPE_CHECKING:
@@ -22,22 +23,30 @@ _NAMED = 3
 
 
 class _Overlays:
-    """Asks whoever holds the account's lock."""
+    """Asks the account's daemon, or takes its lock; from the first question on, because stored
+    trees take the longest and need neither."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, place: Place, opened: ExitStack) -> None:
+        self._place = place
+        self._opened = opened
+        self._session: Session | None = None
 
     def check(self, number: int) -> list[str]:
-        problems: list[str] = self._session.call(CheckOverlay(number))
+        problems: list[str] = self._call(CheckOverlay(number))
         return problems
 
     def contents(self, number: int, after: int) -> Sequence[Any]:
-        contents: Sequence[Any] = self._session.call(StoredContents(number, after))
+        contents: Sequence[Any] = self._call(StoredContents(number, after))
         return contents
 
     def path(self, number: int, ino: int) -> bytes:
-        path: bytes = self._session.call(InodePath(number, ino))
+        path: bytes = self._call(InodePath(number, ino))
         return path
+
+    def _call(self, request: Request) -> Any:
+        if self._session is None:
+            self._session = self._opened.enter_context(open_session(self._place))
+        return self._session.call(request)
 
 
 @click.command("verify")
@@ -74,8 +83,9 @@ def _run(
 
     try:
         disk = Disk()
-        with open_session(place) as session, assembly.opened(place.store, disk) as opened:
-            verification = Verification(*opened, disk, place.account, _Overlays(session), tell)
+        with assembly.opened(place.store, disk) as parts, ExitStack() as opened:
+            overlays = _Overlays(place, opened)
+            verification = Verification(*parts, disk, place.account, overlays, tell)
             for problem in verification.run():
                 add(problem)
             return verification.summary

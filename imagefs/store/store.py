@@ -280,8 +280,9 @@ class Store:
 
     def check_packs(self) -> list[str]:
         """What is wrong with packs as files: missing, cut short, no header. Blocks."""
-        sizes = self._packs.sizes()
+        # In this order, because packs grow before the index says so.
         indexed = self._index.indexed()
+        sizes = self._packs.sizes()
         found = [
             f"Pack {self._packs.path(number)} is missing"
             for number, end in indexed.items()
