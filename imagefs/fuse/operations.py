@@ -4,8 +4,8 @@ Handlers are written as plain functions and made asynchronous by `_handler`, the
 that waits and maps errors. A handler may run several times for one request, because a step
 that is not ready is taken again: translation must not change anything.
 
-`flush`, `access` and `poll` are missing on purpose: their first ENOSYS makes the kernel stop
-asking.
+`flush` and `poll` are missing on purpose: their first ENOSYS makes the kernel stop asking. It
+asks for `access` only where it does not check rights itself.
 """
 
 from __future__ import annotations
@@ -148,6 +148,10 @@ class FuseOperations(pyfuse3.Operations):
         change = attribute_change(attr, fields)
         handle = None if fh is None else FileHandle(fh)
         return attributes(self._vfs.setattr(NodeId(node), change, handle, caller(ctx)))
+
+    @_handler
+    def access(self, node: int, mode: int, ctx: RequestContext) -> bool:
+        return self._vfs.access(NodeId(node), mode)
 
     @_handler
     def readlink(self, node: int, ctx: RequestContext) -> bytes:

@@ -6,6 +6,8 @@ It joins what lower layers know apart: the catalog's row, the overlay, what the 
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Hashable
 
 import msgspec
@@ -17,6 +19,8 @@ from imagefs.overlay import Overlay
 from imagefs.vfs.lookups import LookupCounts
 
 WRITE_BITS = 0o222
+_KEPT_HERE = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
+"""What is written to in the file system itself; fifos and devices lead elsewhere."""
 
 
 class Volume:
@@ -94,6 +98,14 @@ class Volume:
         if self.committing is not None:
             raise NotReady(self.committing, None)
         return self.overlay
+
+    def allows(self, ino: Ino, mask: int) -> bool:
+        """Whether access(2) allows something to root, who runs no file that nobody may run;
+        raises ReadOnly."""
+        mode = self.overlay.attributes(ino).mode
+        if mask & os.W_OK and self.read_only and stat.S_IFMT(mode) in _KEPT_HERE:
+            raise ReadOnly(f"Image {self.row.reference} is sealed and never changes")
+        return not (mask & os.X_OK and stat.S_ISREG(mode) and not mode & 0o111)
 
     def changed(self, now: int) -> None:
         """A change was made."""
