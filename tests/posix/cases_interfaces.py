@@ -68,6 +68,29 @@ def file_handles() -> Seen:
     return seen
 
 
+@case(By.ROOT)
+def changes_are_notified_to_watchers_of_everything() -> Seen:
+    """fanotify, on one file and on a directory's children."""
+    modify, close_write, opening, children = 0x2, 0x8, 0x20, 0x08000000
+    fd = tried(calls.call, "fanotify_init", 0x3, os.O_RDONLY)
+    if not isinstance(fd, int):
+        return {"init": fd}
+    mask = ctypes.c_uint64(modify | close_write | opening | children)
+    seen: Seen = {"mark": tried(calls.call, "fanotify_mark", fd, 1, mask, calls.AT_FDCWD, b"dir")}
+    with open("dir/a", "ab", buffering=0) as file:
+        file.write(b"x")
+    raw = tried(os.read, fd, 4096)
+    found = []
+    at = 0
+    while isinstance(raw, bytes) and at < len(raw):
+        length, _, _, _, kinds, told, _ = struct.unpack_from("<IBBHQii", raw, at)
+        found.append((kinds, os.read(told, 9)))
+        os.close(told)
+        at += length
+    seen["events"] = found
+    return seen
+
+
 def events(action: object, mask: int = IN_ALL) -> list[tuple[str, str]]:
     """What inotify tells of `dir` while something is done."""
     fd = calls.call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)

@@ -351,7 +351,7 @@ def access_of_root() -> Seen:
 @case(
     By.USER,
     privately={
-        "all": Difference("Rights in a private mount", [True, True, True, True]),
+        "all": Difference("Rights in a private mount", [True, True, True, False]),
         "directory": Difference("Rights in a private mount", True),
         "open": Difference("Rights in a private mount", "ok"),
         "write": Difference("Rights in a private mount", "ok"),
@@ -376,6 +376,20 @@ def access_of_an_owner_without_rights() -> Seen:
         "chmod": tried(os.chmod, "file", 0o400),
         "then": opened("file", os.O_RDONLY),
     }
+
+
+@case()
+def nobody_runs_what_has_no_right_to_run() -> Seen:
+    seen: Seen = {}
+    for bits in (0o644, 0o600, 0o755, 0o700):
+        os.chmod("file", bits)
+        seen[f"{bits:o}"] = [os.access("file", way) for way in (os.R_OK, os.W_OK, os.X_OK)]
+    seen["directory"] = os.access("dir", os.R_OK | os.W_OK | os.X_OK)
+    seen["shell"] = outcome("/bin/sh", "-c", "test -x other; echo $?; test -x dir; echo $?")
+    seen["missing"] = os.access("missing", os.X_OK)
+    seen["fifo"] = os.access("fifo", os.R_OK | os.W_OK)
+    seen["chdir"] = tried(os.chdir, "dir")
+    return seen
 
 
 @case()

@@ -16,6 +16,7 @@ from tests.posix import (  # noqa: F401 - they put their cases on the list
     cases_locks,
     cases_names,
     cases_open,
+    cases_paths,
     cases_renames,
     cases_rights,
     cases_xattrs,

@@ -11,7 +11,8 @@ from tests.acceptance.fixtures import ROOT, at_home
 from tests.acceptance.manifest import assert_equal
 from tests.acceptance.mounts import new_folder
 from tests.acceptance.person import Person
-from tests.posix.observe import content, put
+from tests.posix.calls import name_to_handle, open_by_handle
+from tests.posix.observe import content, put, tried
 from tests.posix.stages import NO_ALARM
 from tests.posix.template import BIG, standard
 
@@ -99,6 +100,20 @@ def test_numbers_and_all_else_survive_a_remount(root: Person) -> None:
     root.mount("--seal-after", "0")
     assert numbers(tree) == changed
     assert_equal(manifest, root.manifest(tree))
+
+
+def test_file_handles_are_good_until_the_mount_ends(root: Person) -> None:
+    """The row "File handles" of docs/differences.md: on ext4 they are good for ever."""
+    tree = root.instances / "image/two"
+    handle = name_to_handle(str(tree / "file"))
+    mount = os.open(tree, os.O_RDONLY)
+    os.close(open_by_handle(mount, handle))
+    os.close(mount)
+    root.unmount()
+    root.mount("--seal-after", "0")
+    mount = os.open(tree, os.O_RDONLY)
+    assert tried(open_by_handle, mount, handle) == "ESTALE"
+    os.close(mount)
 
 
 def test_what_is_made_after_a_remount_is_new(root: Person) -> None:
