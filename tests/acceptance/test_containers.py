@@ -146,7 +146,10 @@ def test_containers_of_root(root: Person, web: Path) -> None:
     root.mount()
     original = root.manifest(root.images / "web")
     root.unmount()
+    mapped = "podman run --rm --uidmap 0:100000:9 --rootfs ~/cloud/instances/web/podman id"
     then = {
+        "podman run --rm -i --rootfs ~/cloud/instances/web/podman bash": f"! {mapped} >~/said 2>&1\n"
+        "grep 'Permission denied' ~/said",
         "mount --bind ~/cloud/instances/web/data ~/mnt": "echo bound >~/mnt/bound",
         "mount -o bind,ro ~/cloud/instances/web/data ~/mnt": f"cat ~/mnt/bound; {REFUSED_TO_TOUCH}",
         "mount --bind ~/cloud/images/web ~/mnt": f"cat ~/mnt/etc/passwd; {REFUSED_TO_TOUCH}",
