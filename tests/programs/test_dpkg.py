@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.fixtures import RELEASE
 from tests.acceptance.manifest import Manifest, assert_equal
 from tests.acceptance.person import Person
+from tests.acceptance.test_programs import let_reach_registries
 from tests.programs.ending import unmounted_in_order
 from tests.programs.packages import Repository
 
@@ -186,4 +188,41 @@ def test_a_killed_upgrade_can_be_finished(root: Person, rootfs: Path, tmp_path: 
     print(f"{under_way} of {KILLS} were killed at work, {half} left packages half installed")
     assert under_way > 0, "nothing was in flight: this proved nothing"
     assert half > 0, "no package was left half installed: this proved nothing"
+    unmounted_in_order(root)
+
+
+@pytest.mark.network
+def test_the_archive_upgrades_a_system(root: Person, rootfs: Path) -> None:
+    """A real system gets what the archive has changed since its release, and a program more; what is
+    there afterwards is what the packages say, and `diff` tells of nothing that is not theirs."""
+    root.mount()
+    root.imagefs("import", rootfs, "base")
+    system = root.instances / "base/node"
+    system.mkdir()
+    let_reach_registries(system)
+    sources = system / "etc/apt/sources.list"
+    release = sources.read_text()
+    archive = release.split()[1]
+    suites = {"-updates": archive, "-security": f"{archive}-security"}
+    sources.write_text(
+        release + "".join(f"deb {place} {RELEASE}{name} main\n" for name, place in suites.items())
+    )
+    in_system(root, system, "$apt update")
+    root.imagefs("commit", "base/node", "before")
+    shown = in_system(root, system, "$apt upgrade; $apt install bc; echo '6 * 7' | bc")
+    assert shown[-1] == "42"
+    print([line for line in shown if " newly installed" in line])
+    assert in_system(root, system, "dpkg --audit; dpkg --verify") == []
+    left = in_system(root, system, "apt-get --simulate upgrade | grep ' newly installed'")
+    assert left[0].startswith("0 upgraded")
+    known = in_system(root, system, "cat /var/lib/dpkg/info/*.list; dpkg-query --listfiles bc")
+    packaged = {re.sub("^/(bin|sbin|lib|lib64)/", r"usr/\1/", path).lstrip("/") for path in known}
+
+    root.imagefs("commit", "base/node", "after")
+    told = root.imagefs_json("diff", "before", "after")
+    added = {change["path"] for change in told if change["kind"] == "added"}
+    assert {"usr/bin/bc", "usr/share/man/man1/bc.1.gz", "var/lib/dpkg/info/bc.list"} <= added
+    programs = {path for path in added if re.match("usr/(bin|sbin|lib|include)/", path)}
+    assert programs <= packaged, programs - packaged
+    print(f"{len(told)} changes, {len(added)} of them new")
     unmounted_in_order(root)
