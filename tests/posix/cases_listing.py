@@ -104,7 +104,7 @@ def buffers_of_any_size() -> Seen:
     return seen
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def many_names_while_others_come_and_go() -> Seen:
     """Who stays is listed once, who was gone before is not, nobody is listed twice."""
     before = set(os.listdir(b"many"))
@@ -128,7 +128,7 @@ def many_names_while_others_come_and_go() -> Seen:
     }
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def many_names_while_they_are_renamed() -> Seen:
     """A renamed file may be listed under both names or one, what is not renamed exactly once."""
     before = set(os.listdir(b"many"))
@@ -148,7 +148,7 @@ def many_names_while_they_are_renamed() -> Seen:
     }
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def all_is_removed_while_it_is_listed() -> Seen:
     """As `rm -r` does it."""
     fd = os.open("many", os.O_RDONLY)
@@ -161,7 +161,7 @@ def all_is_removed_while_it_is_listed() -> Seen:
     return {"removed": removed, "rmdir": tried(os.rmdir, "many"), "list": tried(getdents, fd, 100)}
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def positions_can_be_returned_to() -> Seen:
     stream = Stream("many")
     positions = []
@@ -185,7 +185,7 @@ def positions_can_be_returned_to() -> Seen:
     return seen
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def what_is_gone_does_not_move_positions() -> Seen:
     stream = Stream("many")
     names = [stream.read() for _ in range(100)]
@@ -200,7 +200,7 @@ def what_is_gone_does_not_move_positions() -> Seen:
     return seen
 
 
-@case(prepare=many)
+@case(By.ROOT, prepare=many)
 def two_readers_of_one_directory() -> Seen:
     one, two = Stream("many"), Stream("many")
     first = [one.read() for _ in range(200)]

@@ -11,6 +11,7 @@ from tests.acceptance.fixtures import ROOT
 from tests.posix import (  # noqa: F401 - they put their cases on the list
     cases_attributes,
     cases_data,
+    cases_imagefs,
     cases_interfaces,
     cases_listing,
     cases_locks,
