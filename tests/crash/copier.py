@@ -1,14 +1,11 @@
-"""The program that is copying when the daemon is killed; run as `python -m tests.crash.copier`.
+"""Copies into a mount while the daemon is killed (see tests.crash.worker).
 
-It makes files in a folder of a mount, over and over, and tells on standard output what it was told
-is done: one JSON line after every operation that returned, written before the next begins. It ends
-when an operation fails, as all do once the daemon is gone.
+It makes files in a folder, over and over, and tells after every operation that returned what is
+true from then on.
 """
 
-import json
 import os
 import random
-import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -65,17 +62,3 @@ def rearrange(folder: Path, files: list[Path], rng: random.Random) -> Iterator[d
     os.setxattr(marked, "user.mark", marked.name.encode())
     marked.chmod(0o444)
     yield {"path": str(marked), "is": "marked", "mark": marked.name}
-
-
-def main(top: str, seed: str) -> None:
-    try:
-        for event in operations(Path(top), int(seed)):
-            # One write: the reader sees whole lines only.
-            os.write(sys.stdout.fileno(), (json.dumps(event) + "\n").encode())
-    except OSError as error:
-        end = json.dumps({"path": top, "is": "end", "errno": error.errno})
-        os.write(sys.stdout.fileno(), (end + "\n").encode())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -13,8 +13,9 @@ from pathlib import Path
 class Journal:
     """The state that every finished operation led to.
 
-    `unsure` are paths with an operation under way: of those either state is right, and `moving` is
-    the one rename under way, of which exactly one name must be there.
+    `unsure` are paths with an operation under way: of those either state is right, as is of those
+    being rewritten in part, but these must be there. `moving` is the one rename under way, of which
+    exactly one name must be there.
     """
 
     directories: set[str] = field(default_factory=set)
@@ -23,6 +24,7 @@ class Journal:
     links: dict[str, str] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+    rewriting: set[str] = field(default_factory=set)
     moving: tuple[str, str, str] | None = None
     ended: int | None = None
 
@@ -41,7 +43,11 @@ class Journal:
             self.unsure.add(path)
         elif kind == "file":
             self.unsure.discard(path)
+            self.rewriting.discard(path)
             self.files[path] = event["sha256"]
+        elif kind == "rewriting":
+            del self.files[path]
+            self.rewriting.add(path)
         elif kind == "end":
             self.ended = int(event["errno"])
         else:
@@ -66,12 +72,18 @@ class Journal:
         elif kind == "marked":
             self.marks[path] = event["mark"]
 
+    @property
+    def under_way(self) -> int:
+        """Operations that had begun and not returned."""
+        return len(self.unsure) + len(self.rewriting) + (self.moving is not None)
+
     def problems(self) -> list[str]:
         """What is not as it was reported; to be called with the file system mounted again."""
         found = [f"no directory: {path}" for path in self.directories if not os.path.isdir(path)]
         found += [
             f"not as written: {path}" for path, sha in self.files.items() if not holds(path, sha)
         ]
+        found += [f"gone: {path}" for path in self.rewriting if not os.path.isfile(path)]
         found += [f"back again: {path}" for path in self.gone if os.path.lexists(path)]
         found += [
             f"no longer linked: {path}"
@@ -89,7 +101,7 @@ class Journal:
 
     def strangers(self) -> list[str]:
         """Names that nobody made, in the folders the copier worked in."""
-        known = {*self.files, *self.unsure, *self.links}
+        known = {*self.files, *self.unsure, *self.rewriting, *self.links}
         if self.moving:
             known |= set(self.moving[:2])
         # One more link may have been made than was reported.
