@@ -27,8 +27,8 @@ class KernelMount:
         """Mount at `mountpoint`; raises OSError. `trusted` mounts honour set-user-id programs
         and devices."""
         self._mountpoint = os.fsencode(mountpoint)
+        mode = mountpoint.stat().st_mode
         self._fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        mode = os.stat(mountpoint).st_mode
         data = f"fd={self._fd},rootmode={mode:o},user_id={os.getuid()},group_id={os.getgid()}"
         if enforced:
             data += ",default_permissions,allow_other"
