@@ -28,6 +28,11 @@ done
 mount --make-rshared /
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --bind "$settings/fuse.conf" /etc/fuse.conf
+# What runc, crun and podman keep there, even of containers that failed, is gone with the namespace.
+for folder in /run/runc /run/crun /dev/shm; do
+    mkdir -p $folder
+    mount -t tmpfs -o mode=1777 tmpfs $folder
+done
 exec "$@"
 """
 
@@ -51,7 +56,7 @@ runroot = "{home}/podman/run"
 """
 CRUN = '#!/bin/sh\nexec /usr/bin/crun --cgroup-manager=disabled "$@"\n'
 STATE_FOLDERS = (Path("/run/runc"), Path("/run/crun"))
-"""Left empty by runc and crun."""
+"""Where runc and crun keep what runs."""
 
 FOREIGN = [Path("/var/lib/containers"), Path("/run/containers"), Path("/run/libpod")]
 """Where podman keeps things unless told otherwise."""
@@ -116,10 +121,12 @@ def on_ordinary_machine(person: Person) -> Iterator[Person]:
     prefix: tuple[str, ...] = (*isolated, "bash", "-euc", MACHINE, "machine")
     prefix += (str(person.home), str(settings), *person.prefix)
     before = [folder for folder in (*STATE_FOLDERS, *FOREIGN) if folder.exists()]
-    yield dataclasses.replace(person, prefix=prefix, environment=environment)
-    for folder in STATE_FOLDERS:
-        if folder.exists() and folder not in before:
-            folder.rmdir()
+    try:
+        yield dataclasses.replace(person, prefix=prefix, environment=environment)
+    finally:
+        for folder in STATE_FOLDERS:
+            if folder.exists() and folder not in before:
+                folder.rmdir()
     assert [folder for folder in FOREIGN if folder.exists() and folder not in before] == []
 
 
