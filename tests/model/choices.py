@@ -1,15 +1,14 @@
-"""What the machine's steps are made of: paths, sizes, modes, ACLs, drawn by hypothesis.
+"""What the machine's steps are made of: paths, sizes, modes, ACLs.
 
 Everything ends up as plain values in an `Operation`; what exists is taken from the host's
 directory, which is the same in every repetition of a script.
 """
 
+import random
 import stat
 import struct
 from collections.abc import Sequence
 from typing import TypeVar
-
-from hypothesis import strategies as st
 
 from tests.model.base import CAPABILITY, CHUNK, LONG
 from tests.model.system import SECOND, UTIME_NOW, UTIME_OMIT
@@ -17,6 +16,8 @@ from tests.model.users import ALICE, BOB, TEAM
 from tests.model.world import World
 
 T = TypeVar("T")
+FILE, FOLDER, LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
+SLOTS, MAPS = 4, 2
 
 NAMES = ("a", "b", "c", "e", "linked", "ü", "s", LONG)
 ODD_PATHS = ("missing/a", "a/b", "a/", "loop", "loop/a", "sd/c", "sd/", "x" * 256, "", ".", "d/..",
@@ -43,21 +44,21 @@ ACL_TAGS = (1, 4, 32, 2, 8, 16)
 
 
 class Choices:
-    """Draws for one step in one world."""
+    """Draws for one step of one user in one world."""
 
-    def __init__(self, data: st.DataObject, world: World) -> None:
-        self._data = data
+    def __init__(self, rng: random.Random, world: World, who: str) -> None:
+        self._random = rng
         self._world = world
+        self._who = who
 
     def of(self, values: Sequence[T]) -> T:
-        return self._data.draw(st.sampled_from(values))
+        return self._random.choice(values)
 
     def number(self, low: int, high: int) -> int:
-        return self._data.draw(st.integers(low, high))
+        return self._random.randint(low, high)
 
     def chance(self, one_in: int) -> bool:
-        """Shrinks to False."""
-        return self._data.draw(st.integers(0, one_in - 1)) == one_in - 1
+        return self._random.randrange(one_in) == 0
 
     # -- paths --------------------------------------------------------------------------
 
@@ -68,12 +69,12 @@ class Choices:
         return self.of(wanted or [path for path, _ in found])
 
     def directory(self) -> str:
-        return self.existing(stat.S_IFDIR)
+        return self.existing(FOLDER)
 
     def new(self) -> str:
         """A path whose directory exists; the name may be taken."""
         if self.chance(8):
-            return f"@{self.slot()}/{self.of(NAMES)}"
+            return f"@{self.folder()}/{self.of(NAMES)}"
         if self.chance(12):
             return self.of(ODD_PATHS)
         folder = self.directory()
@@ -82,13 +83,38 @@ class Choices:
 
     def any(self, *kinds: int) -> str:
         """Mostly something that exists."""
-        choice = self.number(0, 9)
-        if choice == 8:
-            return f"@{self.slot()}"
-        return self.new() if choice == 9 else self.existing(*kinds)
+        choice = self.number(0, 11)
+        if choice == 0:
+            return f"@{self._open(kinds[0] if kinds else FILE)}"
+        return self.new() if choice == 1 else self.existing(*kinds)
 
     def slot(self) -> int:
-        return self.number(0, 3)
+        """Of anything that is open, or free."""
+        return self.number(0, SLOTS - 1)
+
+    def file(self) -> int:
+        """Mostly of an open file."""
+        return self._open(FILE)
+
+    def folder(self) -> int:
+        """Mostly of an open directory."""
+        return self._open(FOLDER)
+
+    def _open(self, kind: int) -> int:
+        found = self._world.slots(self._who, kind)
+        return self.of(found) if found and not self.chance(12) else self.slot()
+
+    def map(self) -> int:
+        """Mostly of a mapping that there is."""
+        found = self._world.maps(self._who)
+        return self.of(found) if found and not self.chance(12) else self.number(0, MAPS - 1)
+
+    def has(self, kind: int) -> bool:
+        return bool(self._world.slots(self._who, kind))
+
+    @property
+    def has_map(self) -> bool:
+        return bool(self._world.maps(self._who))
 
     def aligned(self, offset: int, size: int) -> tuple[int, int]:
         return offset // 4096 * 4096, -(-size // 4096) * 4096

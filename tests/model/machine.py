@@ -1,5 +1,6 @@
 """The state machine: hypothesis draws steps, the world does them on both sides."""
 
+import random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -8,14 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.model.choices import Choices
 from tests.model.operation import LIFE, Operation
 from tests.model.session import Session
-from tests.model.steps import GROUPS
+from tests.model.steps import GROUPS, draw
 from tests.model.steps import LIFE as LIVES
 from tests.model.world import Disagreement, World
 
 WHO = ("root", "root", "root", "alice", "alice", "bob")
 STARTS = ("instance",) * 4 + ("draft",)
 LIFES = tuple(name for name, times in LIVES.items() for _ in range(times))
-Data = st.DataObject
+NUMBERS = st.integers(0, 2**63 - 1)
 
 
 def machine_in(session: Session) -> type[RuleBasedStateMachine]:
@@ -28,14 +29,13 @@ def machine_in(session: Session) -> type[RuleBasedStateMachine]:
         def begin(self, start: str) -> None:
             self.world = session.world(start)
 
-        def step(self, data: Data, group: str) -> None:
+        def step(self, number: int, group: str) -> None:
             assert self.world is not None
-            choices = Choices(data, self.world)
-            who = choices.of(WHO)
-            ways = GROUPS[group]
-            name = choices.of(tuple(ways))
-            arguments = ways[name](choices)
-            self.done(Operation(who, name.rstrip(), arguments))
+            # What hypothesis draws again and again is another step each time.
+            rng = random.Random(f"{number} {len(self.world.done)}")
+            who = rng.choice(WHO)
+            name, arguments = draw(Choices(rng, self.world, who), group)
+            self.done(Operation(who, name, arguments))
 
         def done(self, operation: Operation) -> None:
             assert self.world is not None
@@ -46,9 +46,11 @@ def machine_in(session: Session) -> type[RuleBasedStateMachine]:
                 self.end(finish=False)
                 raise
 
-        @rule(data=st.data())
-        def life(self, data: Data) -> None:
-            self.done(Operation(LIFE, data.draw(st.sampled_from(LIFES)), ()))
+        @rule(number=NUMBERS)
+        def life(self, number: int) -> None:
+            assert self.world is not None
+            name = random.Random(f"{number} {len(self.world.done)}").choice(LIFES)
+            self.done(Operation(LIFE, name, ()))
 
         def end(self, *, finish: bool) -> None:
             world, self.world = self.world, None
@@ -64,13 +66,13 @@ def machine_in(session: Session) -> type[RuleBasedStateMachine]:
             self.end(finish=True)
 
     for group in GROUPS:
-        setattr(Model, group, rule(data=st.data())(_rule_of(group)))
+        setattr(Model, group, rule(number=NUMBERS)(_rule_of(group)))
     return Model
 
 
 def _rule_of(group: str) -> Any:
-    def step(self: Any, data: Data) -> None:
-        self.step(data, group)
+    def step(self: Any, number: int) -> None:
+        self.step(number, group)
 
     step.__name__ = group
     return step

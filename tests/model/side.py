@@ -194,11 +194,16 @@ class Side:
         return os.copy_file_range(self.fd(slot), self.fd(target), size, begin, to)
 
     def seek_data(self, slot: int, offset: int, hole: bool) -> tuple[int, int]:
-        """Where lseek goes, and the size of the file: what is data is the file system's choice."""
+        """Where lseek goes (-1: nowhere), and the size of the file: what is data is the file
+        system's choice."""
         fd = self.no_folder(slot)
         before = os.lseek(fd, 0, os.SEEK_CUR)
         try:
             found = os.lseek(fd, offset, os.SEEK_HOLE if hole else os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            found = -1
         finally:
             os.lseek(fd, before, os.SEEK_SET)
         return found, os.fstat(fd).st_size
@@ -208,8 +213,12 @@ class Side:
     def mmap(
         self, number: int, slot: int, offset: int, length: int, shared: bool, writable: bool
     ) -> None:
+        """Set-id bits do not survive writes through maps, on FUSE alone: none are mapped so."""
         self.munmap(number)
-        self.maps[number] = system.Mapping(self.fd(slot), offset, length, shared, writable)
+        fd = self.fd(slot)
+        if shared and writable and os.fstat(fd).st_mode & (stat.S_ISUID | stat.S_ISGID):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        self.maps[number] = system.Mapping(fd, offset, length, shared, writable)
 
     def munmap(self, number: int) -> None:
         mapping = self.maps.pop(number, None)

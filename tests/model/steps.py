@@ -6,9 +6,19 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from tests.model.choices import OFFSETS, OWNERS, TARGETS, TIMES, XATTRS, Choices
+from tests.model.choices import (
+    FILE,
+    FOLDER,
+    LINK,
+    MAPS,
+    OFFSETS,
+    OWNERS,
+    TARGETS,
+    TIMES,
+    XATTRS,
+    Choices,
+)
 
-FILE, FOLDER, LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
 PAGE = 4096
 RWF_DSYNC, RWF_APPEND = 2, 16
 Arguments = tuple[Any, ...]
@@ -35,34 +45,34 @@ def pread(c: Choices) -> Arguments:
     offset, size = c.offset(), c.size()
     if c.chance(4):
         offset, size = c.aligned(offset, size)
-    return c.slot(), offset, size
+    return c.file(), offset, size
 
 
 def pwrite(c: Choices) -> Arguments:
     offset, size = c.offset(), c.size()
     if c.chance(4):
         offset, size = c.aligned(offset, size)
-    return c.slot(), offset, c.seed(), size
+    return c.file(), offset, c.seed(), size
 
 
 def pwritev(c: Choices) -> Arguments:
     sizes = [c.size() for _ in range(c.number(1, 3))]
     flags = c.of((0, 0, RWF_APPEND, RWF_DSYNC))
-    return c.slot(), c.offset(), c.seed(), sizes, flags
+    return c.file(), c.offset(), c.seed(), sizes, flags
 
 
 def preadv(c: Choices) -> Arguments:
-    return c.slot(), c.offset(), [c.size() for _ in range(c.number(1, 3))]
+    return c.file(), c.offset(), [c.size() for _ in range(c.number(1, 3))]
 
 
 def mmap(c: Choices) -> Arguments:
     offset = c.of((0, 0, 0, PAGE, 128 * 1024))
     length = c.of((PAGE, 2 * PAGE, 40 * PAGE, 100))
-    return c.number(0, 1), c.slot(), offset, length, not c.chance(3), not c.chance(4)
+    return c.number(0, MAPS - 1), c.file(), offset, length, not c.chance(3), not c.chance(4)
 
 
 def mapped(c: Choices) -> tuple[int, int]:
-    return c.number(0, 1), c.of((0, 1, 100, PAGE - 1, PAGE, 2 * PAGE - 3, 31 * PAGE))
+    return c.map(), c.of((0, 1, 100, PAGE - 1, PAGE, 2 * PAGE - 3, 31 * PAGE))
 
 
 def rename(c: Choices) -> Arguments:
@@ -93,7 +103,7 @@ def utimens(c: Choices) -> Arguments:
 
 def setlk(c: Choices) -> Arguments:
     kind = c.of((fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK))
-    return c.slot(), kind, c.of((0, 10, 100)), c.of((0, 1, 50)), c.chance(3)
+    return c.file(), kind, c.of((0, 10, 100)), c.of((0, 1, 50)), c.chance(3)
 
 
 def chmod(c: Choices) -> Arguments:
@@ -109,43 +119,51 @@ GROUPS: dict[str, dict[str, Step]] = {
         "open   ": open_folder,
         "close": lambda c: (c.slot(),),
     },
-    "data": {
+    "reading": {
         "pread": pread,
-        "read": lambda c: (c.slot(), c.size()),
+        "pread ": pread,
+        "read": lambda c: (c.file(), c.size()),
         "preadv": preadv,
+        "lseek": lambda c: (c.file(), c.of((-10, *OFFSETS)), c.number(0, 2)),
+        "seek_data": lambda c: (c.file(), c.offset(), c.chance(2)),
+    },
+    "writing": {
         "pwrite": pwrite,
         "pwrite ": pwrite,
-        "write": lambda c: (c.slot(), c.seed(), c.size()),
+        "write": lambda c: (c.file(), c.seed(), c.size()),
         "pwritev": pwritev,
-        "lseek": lambda c: (c.slot(), c.of((-10, *OFFSETS)), c.number(0, 2)),
-        "ftruncate": lambda c: (c.slot(), c.offset()),
-        "ftruncate ": lambda c: (c.slot(), c.size()),
-        "truncate": lambda c: (c.any(FILE), c.offset()),
-        "copy_range": lambda c: (c.slot(), c.slot(), c.offset(), c.offset(), c.size()),
-        "seek_data": lambda c: (c.slot(), c.offset(), c.chance(2)),
+        "copy_range": lambda c: (c.file(), c.file(), c.offset(), c.offset(), c.size()),
+        "ftruncate": lambda c: (c.file(), c.size()),
+    },
+    "sizing": {
+        "ftruncate": lambda c: (c.file(), c.offset()),
+        "ftruncate ": lambda c: (c.file(), c.size()),
+        "truncate": lambda c: (c.existing(FILE), c.offset()),
+        "truncate ": lambda c: (c.any(FILE), c.size()),
+        "pwrite": pwrite,
+        "pread": pread,
     },
     "syncing": {
-        "fsync": lambda c: (c.slot(),),
-        "fdatasync": lambda c: (c.slot(),),
+        "fsync": lambda c: (c.file(),),
+        "fdatasync": lambda c: (c.file(),),
         "syncfs": lambda _: (),
     },
     "mapping": {
-        "open": open_existing,
         "mmap": mmap,
         "mread": lambda c: (*mapped(c), c.of((1, 10, PAGE, 5 * PAGE))),
         "mread ": lambda c: (*mapped(c), c.of((1, 10, PAGE, 5 * PAGE))),
         "mwrite": lambda c: (*mapped(c), c.seed(), c.of((1, 10, PAGE, 5 * PAGE))),
         "mwrite ": lambda c: (*mapped(c), c.seed(), c.of((1, 10, PAGE, 5 * PAGE))),
-        "msync": lambda c: (c.number(0, 1),),
-        "munmap": lambda c: (c.number(0, 1),),
-        "ftruncate": lambda c: (c.slot(), c.size()),
+        "msync": lambda c: (c.map(),),
+        "munmap": lambda c: (c.map(),),
+        "ftruncate": lambda c: (c.file(), c.size()),
         "pwrite": pwrite,
         "pread": pread,
     },
     "locking": {
-        "flock": lambda c: (c.slot(), c.of((fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN))),
+        "flock": lambda c: (c.file(), c.of((fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN))),
         "setlk": setlk,
-        "getlk": lambda c: (c.slot(), fcntl.F_WRLCK, c.of((0, 10, 100)), c.of((0, 1, 50))),
+        "getlk": lambda c: (c.file(), fcntl.F_WRLCK, c.of((0, 10, 100)), c.of((0, 1, 50))),
     },
     "making": {
         "mkdir": lambda c: (c.new(), c.mode()),
@@ -153,7 +171,7 @@ GROUPS: dict[str, dict[str, Step]] = {
         "mknod ": lambda c: (c.new(), c.mode() | stat.S_IFCHR, os.makedev(5, 300)),
         "symlink": lambda c: (c.of(TARGETS), c.new()),
         "link": lambda c: (c.any(FILE, LINK), c.new(), c.chance(2)),
-        "link_open": lambda c: (c.slot(), c.new()),
+        "link_open": lambda c: (c.file(), c.new()),
     },
     "removing": {
         "unlink": lambda c: (c.any(),),
@@ -180,10 +198,9 @@ GROUPS: dict[str, dict[str, Step]] = {
         "listxattr": lambda c: (c.any(FILE, FOLDER), not c.chance(4)),
     },
     "listing": {
-        "open": open_folder,
-        "getdents": lambda c: (c.slot(), c.number(1, 12)),
-        "getdents ": lambda c: (c.slot(), c.number(1, 12)),
-        "seekdir": lambda c: (c.slot(), c.number(0, 30)),
+        "getdents": lambda c: (c.folder(), c.number(1, 12)),
+        "getdents ": lambda c: (c.folder(), c.number(1, 12)),
+        "seekdir": lambda c: (c.folder(), c.number(0, 30)),
         "unlink": lambda c: (c.existing(FILE),),
         "mkdir": lambda c: (c.new(), c.mode()),
         "rename": rename,
@@ -191,6 +208,28 @@ GROUPS: dict[str, dict[str, Step]] = {
 }
 """A name with blanks behind it is another way to choose the arguments of that call."""
 
+NEEDS = {
+    "reading": FILE,
+    "writing": FILE,
+    "sizing": FILE,
+    "syncing": FILE,
+    "locking": FILE,
+    "mapping": FILE,
+    "listing": FOLDER,
+}
+"""What must be open before steps of a group make sense."""
+
 LIFE = {"check": 10, "calm": 4, "close": 2, "rest": 1, "commit": 3, "clone": 1, "seal": 1,
         "reset": 2, "remount": 1, "kill": 1}  # fmt: skip
 """What happens to the instance, and how often."""
+
+
+def draw(c: Choices, group: str) -> tuple[str, Arguments]:
+    """A step of a group, or what opens something for it to work on."""
+    needed = NEEDS.get(group)
+    if needed is not None and not c.has(needed):
+        return "open", open_folder(c) if needed == FOLDER else open_existing(c)
+    if group == "mapping" and not c.has_map:
+        return "mmap", mmap(c)
+    name = c.of(tuple(GROUPS[group]))
+    return name.rstrip(), GROUPS[group][name](c)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.script"))
 SECONDS = float(os.environ.get("IMAGEFS_TEST_MODEL_SECONDS", "120"))
 SETTINGS = settings(
     max_examples=8,
-    stateful_step_count=50,
+    stateful_step_count=80,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
@@ -58,6 +59,22 @@ def test_a_write_through_a_map_counts_when_its_page_goes_out(session: Session) -
     assert (world.host / "d/a").stat().st_mtime_ns > before
     world.run(["root.msync(0)"])
     assert file.stat().st_mtime_ns > before
+    session.leave(world, finish=True)
+
+
+def test_a_write_through_a_map_takes_set_id_bits_away(session: Session) -> None:
+    """What docs/differences.md says, and what the model leaves out: see `Side.mmap`."""
+    world = session.world("instance")
+    world.run(["alice.open(0, 'd/a', 'O_RDWR', 0)", "alice.mmap(0, 0, 0, 8192, True, True)"])
+    world.run(["alice.mwrite(0, 10, 1, 5000)"])
+    modes = []
+    for top in (world.host, world.instance):
+        (top / "d/a").chmod(0o6755)
+    world.run(["alice.msync(0)"])
+    for top in (world.host, world.instance):
+        modes.append(stat.S_IMODE((top / "d/a").stat().st_mode))
+        (top / "d/a").chmod(0o755)
+    assert modes == [0o6755, 0o755]
     session.leave(world, finish=True)
 
 

@@ -57,6 +57,8 @@ class World:
         self.untimed: set[int] = set()
         """Inodes of the host that were written to through maps: when that counts as a change of
         the file is up to the kernel."""
+        self.opened: dict[tuple[str, int], int] = {}
+        self.mapped: set[tuple[str, int]] = set()
         self._paths: list[tuple[str, int]] = []
         self.calm_time = 1_100_000_000 * SECOND
         if start == "draft":
@@ -89,10 +91,7 @@ class World:
             self.perform(operation)
 
     def perform(self, operation: Operation) -> None:
-        if operation.name == "chmod" and self.is_draft:
-            # The root of a draft that nobody may write to is a sealed image's.
-            path, mode = operation.arguments
-            operation = operation._replace(arguments=(path, mode | stat.S_IWUSR))
+        operation = self._allowed(operation)
         self.done.append(operation)
         if operation.name in NAMING:
             self._paths = []
@@ -107,6 +106,44 @@ class World:
         host, instance = actor.ask(operation.name, operation.arguments)
         self._compare(operation, host, instance)
         self._look_at(operation)
+        if host.error is None:
+            self._note_open(operation)
+
+    def _allowed(self, operation: Operation) -> Operation:
+        """The step without what cannot be the same."""
+        if operation.name != "chmod":
+            return operation
+        path, mode = operation.arguments
+        if self.is_draft:
+            # The root of a draft that nobody may write to is a sealed image's.
+            mode |= stat.S_IWUSR
+        if self.mapped:
+            # Pages that go out take set-id bits away: see `Side.mmap`.
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
+        return operation._replace(arguments=(path, mode))
+
+    def _note_open(self, operation: Operation) -> None:
+        """Keep account of what is open and mapped, for those who draw the next step."""
+        who, (slot, *_) = operation.who, operation.arguments or (0,)
+        if operation.name == "open":
+            flags = operation.arguments[2]
+            self.opened[who, slot] = stat.S_IFDIR if "O_DIRECTORY" in flags else stat.S_IFREG
+        elif operation.name == "close":
+            self.opened.pop((who, slot), None)
+        elif operation.name == "mmap":
+            self.mapped.add((who, slot))
+        elif operation.name == "munmap":
+            self.mapped.discard((who, slot))
+
+    def slots(self, who: str, kind: int) -> list[int]:
+        """What a user has open of regular files or directories."""
+        return [
+            slot for (user, slot), opened in self.opened.items() if (user, opened) == (who, kind)
+        ]
+
+    def maps(self, who: str) -> list[int]:
+        """What a user has mapped."""
+        return sorted(slot for user, slot in self.mapped if user == who)
 
     def _compare(self, operation: Operation, host: Outcome, instance: Outcome) -> None:
         if operation.name == "getdents":
@@ -215,7 +252,7 @@ class World:
         """Everything that is open or mapped."""
         for actor in self.actors.values():
             actor.ask("close_all")
-        self.scans = Scans()
+        self._forget_open()
 
     def life_remount(self) -> None:
         self._come_back(self.mount.stop)
@@ -339,7 +376,12 @@ class World:
     def _leave(self) -> None:
         for actor in self.actors.values():
             actor.ask("leave")
+        self._forget_open()
+
+    def _forget_open(self) -> None:
         self.scans = Scans()
+        self.opened.clear()
+        self.mapped.clear()
 
     def finish(self) -> None:
         """The last comparison: of all, and of what a commit makes of it."""
@@ -357,11 +399,12 @@ class World:
 
 def without_holes(host: Outcome, offset: int, hole: bool) -> Outcome:
     """What lseek answers for a file that is all data, which is all that FUSE can say here."""
-    if host.error == "ENXIO" or host.error is None:
-        size = host.value[1] if host.value else None
-        if size is not None and 0 <= offset < size:
-            return host._replace(value=(size if hole else offset, size))
-    return host
+    if host.error is not None:
+        return host
+    _, size = host.value
+    if offset >= size:
+        return host._replace(value=(-1, size))
+    return host._replace(value=(size if hole else offset, size))
 
 
 def remembered(status: os.stat_result) -> tuple[int, ...]:
