@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imagefs.control.client import Client
-from imagefs.control.messages import Publish, Request
+from imagefs.control.messages import CheckOverlay, Publish, Request
 from imagefs.daemon import mountpoint
 from imagefs.daemon.assembly import create_store
 from imagefs.daemon.launch import launch
@@ -20,6 +20,7 @@ from imagefs.format.manifest import format_digest
 from imagefs.model import ObjectId
 from imagefs.store import Store
 from imagefs.transfer.import_directory import import_directory
+from imagefs.vfs.node import INO_BITS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ACCOUNT = "model"
@@ -100,6 +101,11 @@ class Mount:
         assert client is not None, "Nobody listens"
         with client:
             return client.call(request)
+
+    def overlay_problems(self, root: int) -> list[str]:
+        """What `imagefs verify` says about the instance or draft whose root has this number."""
+        problems: list[str] = self.call(CheckOverlay(root >> INO_BITS))
+        return problems
 
     def import_tree(self, directory: Path) -> bytes:
         with self.store.writer() as writer:

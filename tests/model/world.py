@@ -226,6 +226,9 @@ class World:
             self.fail("The trees differ:\n" + "\n".join(found))
         self._check_open()
         assert instance is not None
+        problems = self.mount.overlay_problems(instance.inodes[b"."])
+        if problems:
+            self.fail("The overlay is not consistent:\n" + "\n".join(problems))
         return instance
 
     def _check_open(self) -> None:
