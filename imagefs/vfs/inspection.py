@@ -6,16 +6,14 @@ which can still be brought back, share their names with others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Hashable
+from typing import Any
 
 from imagefs.catalog import Catalog, State
 from imagefs.model import Ino, TreeNumber
 from imagefs.overlay.overlay import StoredContent
 from imagefs.vfs.volume import Volume
 from imagefs.vfs.volumes import Volumes
-
-T = TypeVar("T")
 
 _LISTED = 1000
 """Contents told at a time: some milliseconds of the loop's time."""
@@ -46,21 +44,22 @@ class Inspection:
         raise self._volumes.check(volume, done)
 
     def contents(self, number: TreeNumber, after: int) -> list[StoredContent]:
-        """The next files of an overlay whose content is in the store; none at the end."""
-        return self._of(number, [], lambda v: v.overlay.stored_contents(after, _LISTED))
+        """The next files of an overlay whose content is in the store; none at the end.
+
+        Until then the overlay stays open: opening it reads a number for every inode.
+        """
+        volume = self._volume(number)
+        if volume is None:
+            return []
+        listed = volume.overlay.stored_contents(after, _LISTED)
+        if not listed:
+            self._volumes.release(volume)
+        return listed
 
     def path(self, number: TreeNumber, ino: Ino) -> bytes:
         """A path of an inode of an overlay."""
-        return self._of(number, b"", lambda volume: volume.overlay.path(ino))
-
-    def _of(self, number: TreeNumber, nothing: T, ask: Callable[[Volume], T]) -> T:
         volume = self._volume(number)
-        if volume is None:
-            return nothing
-        try:
-            return ask(volume)
-        finally:
-            self._volumes.release(volume)
+        return b"" if volume is None else volume.overlay.path(ino)
 
     def _volume(self, number: TreeNumber) -> Volume | None:
         row = self._catalog.tree(number)

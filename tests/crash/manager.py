@@ -18,7 +18,7 @@ from imagefs.errors import ImagefsError
 from imagefs.store import Store
 from imagefs.transfer.import_directory import import_directory
 
-FILES = {"commit": 25, "seal": 25, "promote": 25, "reset": 2, "rm": 2, "import": 25}
+FILES = {"commit": 50, "seal": 50, "promote": 50, "reset": 2, "rm": 2, "import": 50}
 SIZE = 30_000
 IMAGE = "base"
 

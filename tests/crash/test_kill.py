@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,10 @@ ENOUGH = 60
 """With so many kills, each kind of deed must have been struck."""
 
 LONGEST = 0.4
+AIMED = 0.7
+"""How many of the kills wait until the manager has begun something, and strike soon after."""
+
+SHORT = 0.02
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO}
 KINDS = tuple(FILES)
@@ -102,12 +107,16 @@ class Crew:
         self.syncing, self.managing = Worker("syncer"), Worker("manager")
         self.workers = (self.drafting, self.changing, self.syncing, self.managing)
         self.kind = ""
+        self.daemons: list[int] = []
 
     def begin(self, seed: int) -> None:
         """Everybody gets to work, the manager on what is next."""
         root, noted = self.root, self.folder / "journals"
         noted.mkdir(exist_ok=True)
         self.kind = KINDS[seed % len(KINDS)]
+        # Found now, because looking takes longer than many a deed.
+        self.daemons = root.daemons()
+        assert self.daemons
         (root.images / f"draft-{seed}").mkdir()
         for kind in ("node", "synced"):
             (root.instances / f"base/{kind}-{seed}").mkdir()
@@ -120,13 +129,19 @@ class Crew:
         for worker in self.workers:
             wait_until(worker.is_at_work, f"{worker.kind} to get going", 60)
 
+    def is_doing_it(self) -> bool:
+        """Whether the manager's deed has begun and not returned."""
+        return '"is": "begun"' in self.managing.journal.read_text().rsplit("\n", 2)[-2]
+
     def crash(self, rng: random.Random) -> tuple[list[Journal], Deeds]:
         """The daemon dies, and with it the manager where that is what stores an import."""
         importer_too = self.kind == "import" and rng.random() < 0.7
         managed: list[str] = []
         if importer_too and rng.random() < 0.5:
             managed = self.managing.kill()
-        self.root.kill_daemon()
+        for pid in self.daemons:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self.root.daemons(), "the killed daemon to be gone")
         if importer_too and not managed:
             managed = self.managing.kill()
         journals = [
@@ -171,6 +186,9 @@ def test_nothing_that_returned_is_lost(root: Person, crew: Crew, tmp_path: Path)
         rng = random.Random(seed)
         crew.begin(seed)
         time.sleep(rng.uniform(0, LONGEST))
+        if rng.random() < AIMED:
+            wait_until(crew.is_doing_it, "the manager to begin", 60)
+            time.sleep(rng.uniform(0, SHORT))
         journals, deeds = crew.crash(rng)
         root.mount("--seal-after", "0")
 
