@@ -124,6 +124,16 @@ class Disk:
         except OSError as error:
             raise failure(error, fd) from error
 
+    def pwrite_durably(self, fd: int, data: bytes, offset: int) -> None:
+        """Writes all of `data` and waits until these bytes survive power loss."""
+        try:
+            count = os.pwritev(fd, [data], offset, os.RWF_DSYNC)
+        except OSError as error:
+            raise failure(error, fd) from error
+        if count < len(data):
+            self.pwrite(fd, memoryview(data)[count:], offset + count)
+            self.fdatasync(fd)
+
     def pwritev(self, fd: int, parts: Sequence[bytes], offset: int) -> None:
         """Writes all parts, one after the other."""
         size = sum(map(len, parts))

@@ -12,6 +12,7 @@ that shows of it. Data is written before the row that makes it part of the file.
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 from imagefs.errors import FileTooBig, ImagefsError, NotReady
 from imagefs.format.content import chunk_count, chunk_length
 from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ObjectId
+from imagefs.overlay.copies import Copy
 from imagefs.overlay.extents import Place
 from imagefs.overlay.heap import whole_pages
 from imagefs.overlay.inodes import Inode
@@ -34,7 +36,8 @@ class _Piece(NamedTuple):
 
     `place` is where the chunk lies now, None to give it a new place that starts with
     `below`. `left` is the place it gives up, `stored` the bytes of a stored chunk that
-    shows no longer.
+    shows no longer. `source` stands for where `below` comes from when that may be durable:
+    then it is copied durably first, and `ready` is that copy.
     """
 
     chunk: int
@@ -44,6 +47,12 @@ class _Piece(NamedTuple):
     below: bytes = b""
     left: Place | None = None
     stored: int = 0
+    source: Hashable = None
+    ready: Place | None = None
+
+    @property
+    def needs_copy(self) -> bool:
+        return self.source is not None and self.ready is None and bool(self.below)
 
 
 class Content:
@@ -149,11 +158,13 @@ class Content:
         if end > MAX_FILE_SIZE:
             raise FileTooBig(f"A file cannot reach beyond {MAX_FILE_SIZE} bytes")
         pieces = self._plan(inode, offset, data)
-        self._layer.begin()
-        room = len(pieces) * CHUNK_SIZE
+        self._layer.prepare()
+        room = sum(1 + piece.needs_copy for piece in pieces) * CHUNK_SIZE
         if not self._layer.space.fits(room):
             self._layer.recycle(room)
             pieces = self._plan(inode, offset, data)
+        self._require_copies(inode, pieces)
+        self._layer.begin()
         if offset > inode.size:
             self._zero_tail(inode, offset)
         taken: list[Place] = []
@@ -165,6 +176,10 @@ class Content:
             for address, length in taken:
                 self._layer.heap.release(address, length)
             raise
+        finally:
+            for piece in pieces:
+                if piece.ready is not None:
+                    self._layer.copies.used(inode.ino, piece.chunk)
         for piece in pieces:
             if piece.left is not None:
                 self._layer.heap.release(*piece.left)
@@ -192,14 +207,42 @@ class Content:
                 return _Piece(chunk, begin, data, place)
             # Only chunk 0 ever lacks capacity.
             below = self._layer.heap.read_now(address, min(capacity, inode.size))
-            return _Piece(chunk, begin, data, None, below, place)
+            source = inode if self._layer.heap.may_be_durable(address) else None
+            ready = self._layer.copies.find(inode.ino, chunk, source, stop)
+            return _Piece(chunk, begin, data, None, below, place, 0, source, ready)
         oid = self._stored_id(inode, chunk)
         if oid is None:
             return _Piece(chunk, begin, data, None)
         stored = chunk_length(chunk, inode.ref_size)
         shown = min(stored, inode.keep - chunk * CHUNK_SIZE)
-        below = b"" if begin == 0 and stop >= shown else self._stored(inode, chunk)
-        return _Piece(chunk, begin, data, None, below, None, stored)
+        if begin == 0 and stop >= shown:
+            return _Piece(chunk, begin, data, None, b"", None, stored)
+        ready = self._layer.copies.find(inode.ino, chunk, (oid, shown), stop)
+        below = self._stored(inode, chunk) if ready is None else b""
+        return _Piece(chunk, begin, data, None, below, None, stored, (oid, shown), ready)
+
+    def _require_copies(self, inode: Inode, pieces: list[_Piece]) -> None:
+        """Raise NotReady with the work that copies what must be durable before its row."""
+        copies = []
+        for piece in pieces:
+            if piece.needs_copy:
+                capacity = _capacity(piece)
+                place = self._layer.space.take(capacity), capacity
+                copies.append((piece.chunk, piece.below, Copy(piece.source, place)))
+        if not copies:
+            return
+        heap = self._layer.heap
+
+        def copy() -> None:
+            for _, below, made in copies:
+                heap.write_durably(made.place[0], below)
+
+        def copied(_: object) -> None:
+            for chunk, _, made in copies:
+                self._layer.copies.put(inode.ino, chunk, made)
+
+        key = "copy", heap.path, inode.ino, tuple(chunk for chunk, _, _ in copies)
+        raise NotReady(key, copy, copied)
 
     def _write_piece(self, piece: _Piece, taken: list[Place]) -> Place:
         """Write the data; returns where the chunk lies then."""
@@ -213,12 +256,12 @@ class Content:
                 capacity += more
             heap.write(address + piece.begin, piece.data)
             return address, capacity
-        capacity = CHUNK_SIZE
-        if piece.chunk == 0:
-            capacity = whole_pages(max(stop, len(piece.below)))
-            if piece.left is not None:
-                # A file that grows in small steps is copied a few times only.
-                capacity = min(max(capacity, 2 * piece.left[1]), CHUNK_SIZE)
+        if piece.ready is not None:
+            address, capacity = piece.ready
+            taken.append(piece.ready)
+            heap.write(address + piece.begin, piece.data)
+            return piece.ready
+        capacity = _capacity(piece)
         address = self._layer.space.take(capacity)
         taken.append((address, capacity))
         if piece.below:
@@ -316,6 +359,24 @@ class Content:
             self._inodes.put(new)
         for address, length in ranges:
             self._layer.heap.release(address, length)
+        if new.size < old.size:
+            self._clear_tail(new, old.size)
+
+    def _clear_tail(self, inode: Inode, old_size: int) -> None:
+        """Zero what was cut off and has kept its place, so that it is gone durably with the next
+        sync. Growing zeroes it again, so nothing depends on it when all goes well."""
+        chunk, begin = divmod(inode.size, CHUNK_SIZE)
+        place = self._place(inode, chunk) if begin else None
+        if place is None:
+            return
+        stop = min(place[1], old_size - chunk * CHUNK_SIZE)
+        try:
+            if stop > begin:
+                self._layer.heap.write(place[0] + begin, bytes(stop - begin))
+        except ImagefsError as error:
+            log.warning(
+                "What was cut off inode %d is still in %s: %s", inode.ino, self._layer, error
+            )
 
     def _ranges_behind(self, inode: Inode, size: int) -> list[Place]:
         """What the heap has of the chunks that a file of `size` does not have."""
@@ -361,6 +422,17 @@ class Content:
             return
         for address, length in ranges:
             self._layer.heap.release(address, length)
+
+
+def _capacity(piece: _Piece) -> int:
+    """How much room a chunk is given."""
+    if piece.chunk:
+        return CHUNK_SIZE
+    capacity = whole_pages(max(piece.begin + len(piece.data), len(piece.below)))
+    if piece.left is not None:
+        # A file that grows in small steps is copied a few times only.
+        capacity = min(max(capacity, 2 * piece.left[1]), CHUNK_SIZE)
+    return capacity
 
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:

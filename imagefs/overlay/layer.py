@@ -17,6 +17,7 @@ from imagefs.disk import Disk
 from imagefs.errors import Corrupt, ImagefsError, NoSpace
 from imagefs.overlay import database as db
 from imagefs.overlay import heap as heap_file
+from imagefs.overlay.copies import Copies
 from imagefs.overlay.database import Database
 from imagefs.overlay.extents import Extents
 from imagefs.overlay.heap import Heap
@@ -47,6 +48,7 @@ class Layer:
         self.inodes = Inodes(base, self.database)
         self.names = Names(base, self.database, self.inodes)
         self.extents = Extents(self.database)
+        self.copies = Copies()
         self.changes = 0
         """Grows with every change."""
         self._database: Database | None = None
@@ -79,6 +81,10 @@ class Layer:
     def begin(self) -> Database:
         """Open for a change, making the files first if there are none."""
         self.changes += 1
+        return self.prepare()
+
+    def prepare(self) -> Database:
+        """What `begin` does, without a change: for what comes before one."""
         if self._changing:
             assert self._database is not None
             return self._database
@@ -172,12 +178,14 @@ class Layer:
         self.inodes.forget()
         self.names.forget()
         self.extents.forget()
+        self.copies.forget()
 
     def recycle(self, length: int) -> None:
         """Take heap addresses from the largest range that deletions have left, so that
         `length` bytes fit; raises NoSpace. Reads every extent. What was taken and has no row
         yet would be lost."""
-        database = self.begin()
+        database = self.prepare()
+        self.copies.forget()
         self.sync()
         orphans = [(inode.place, inode.capacity) for inode in self.inodes.orphans.values()]
         free = gaps(database, LIMIT, orphans)
