@@ -207,6 +207,9 @@ class View:
     def chmod(self, path: str, mode: int) -> Entry:
         return self.run(self.vfs.setattr, self.node(path), AttributeChange(mode=mode), None, ANN)
 
+    def truncate(self, path: str, size: int) -> Entry:
+        return self.run(self.vfs.setattr, self.node(path), AttributeChange(size=size), None, ANN)
+
     def mode(self, path: str) -> int:
         return stat.S_IMODE(self.entry(path).attributes.mode)
 
