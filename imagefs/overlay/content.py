@@ -418,6 +418,7 @@ class Content:
                 with self._layer.begin().transaction():
                     self._extents.remove_orphan(ino)
         except ImagefsError as error:
+            self._layer.note_leftovers()
             log.warning("Data of removed inode %d is still in %s: %s", ino, self._layer, error)
             return
         for address, length in ranges:

@@ -163,15 +163,25 @@ class Layer:
         """After a session that was killed: what it left in memory becomes durable, as an
         fsync of this session promises; extents of files that were open without a name go."""
         assert self._database is not None
-        with self._database.transaction():
-            for ino in self.extents.orphans():
-                self.extents.remove_orphan(ino)
+        self._remove_orphans()
         self._unpublished = self._all_directories()
         self._recovering = True
         self.sync()
         self._recovering = False
         with suppress(NoSpace):
             self._database.checkpoint()
+
+    def note_leftovers(self) -> None:
+        """What the session has left behind is to be removed when it ends."""
+        if self._space is not None:
+            self._space.clean = False
+
+    def _remove_orphans(self) -> None:
+        """Remove extents of files without a name that are not open, or could not be removed."""
+        assert self._database is not None
+        with self._database.transaction():
+            for ino in self.extents.orphans():
+                self.extents.remove_orphan(ino)
 
     def forget(self) -> None:
         """Drop every cache: rows were changed or taken back behind them."""
@@ -268,6 +278,7 @@ class Layer:
         self.sync()
         try:
             if not self.space.clean:
+                self._remove_orphans()
                 self.heap.punch(gaps(self.begin(), self.heap.size()))
                 self.heap.reach(self.space.free[0])
                 self.sync()

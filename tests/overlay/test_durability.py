@@ -483,8 +483,9 @@ def test_a_full_heap_is_no_space_and_loses_nothing(bench: Bench, disk: SyncedDis
     assert heap.stat().st_blocks * 512 <= 6 * CHUNK_SIZE + 4 * 4096
 
 
-def test_an_orphan_whose_rows_cannot_be_removed_is_left_for_the_next_session(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("how", ["kill", "close"])
+def test_an_orphan_whose_rows_cannot_be_removed_goes_when_the_session_ends_or_the_next_begins(
+    bench: Bench, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     ino = bench.make(b"big", content=BIG)
     bench.overlay.unlink(ROOT_INO, b"big")
@@ -492,6 +493,9 @@ def test_an_orphan_whose_rows_cannot_be_removed_is_left_for_the_next_session(
     bench.overlay.discard(ino)
     failing.restore()
     assert "Data of removed inode" in caplog.text
-    bench.kill()
+    if how == "kill":
+        bench.kill()
+    else:
+        bench.reopen()
     assert contradiction(bench) == []
     assert bench.overlay.changed_bytes == 0
