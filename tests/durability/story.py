@@ -22,7 +22,7 @@ from imagefs.overlay import Overlay
 from imagefs.transfer.import_directory import import_directory
 from imagefs.vfs import MountOptions
 from tests.durability.recording import RecordingDisk
-from tests.vfs.conftest import View
+from tests.vfs.conftest import ANN, View
 
 OPTIONS = MountOptions(uid=0, gid=0, enforced=True, seal_after=0)
 ACCOUNT = "ann"
@@ -326,7 +326,7 @@ def _symlink(story: Story, place: str, directories: list[str], *_: list[str]) ->
 def _xattr(story: Story, place: str, *lists: list[str]) -> None:
     view = story.view
     value = story.data(story.rng.choice((3, 3000)))
-    view.run(view.vfs.setxattr, view.node(place + _pick(story, lists[1])), b"user.x", value)
+    view.run(view.vfs.setxattr, view.node(place + _pick(story, lists[1])), b"user.x", value, ANN)
 
 
 def _chmod(story: Story, place: str, *lists: list[str]) -> None:
