@@ -13,6 +13,7 @@ inode numbers change.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 from imagefs.errors import Busy, Corrupt, ImagefsError, IOFailure, NoSpace, StoreError
@@ -74,15 +75,16 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises StoreError for a newer format, Corrupt for a damaged file, NoSpace, Busy, IOFailure.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    try:
-        _prepare(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise failure(error, path) from error
-    except BaseException:
-        connection.close()
-        raise
+    with ExitStack() as opened:
+        try:
+            connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=30
+            )
+            opened.callback(connection.close)
+            _prepare(connection, path)
+        except sqlite3.Error as error:
+            raise failure(error, path) from error
+        opened.pop_all()
     return connection
 
 

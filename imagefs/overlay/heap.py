@@ -33,6 +33,11 @@ def path_in(directory: Path) -> Path:
     return directory / "heap"
 
 
+def create(directory: Path, disk: Disk) -> None:
+    """Put an empty heap into the directory; its name is not durable yet."""
+    disk.close(disk.open(path_in(directory), os.O_RDWR | os.O_CREAT))
+
+
 def whole_pages(size: int) -> int:
     """The capacity that holds `size` bytes."""
     return -(-size // PAGE) * PAGE

@@ -23,7 +23,7 @@ from imagefs.overlay.extents import Extents
 from imagefs.overlay.heap import Heap
 from imagefs.overlay.inodes import Inodes
 from imagefs.overlay.names import Names
-from imagefs.overlay.space import LIMIT, Space, gaps
+from imagefs.overlay.space import LIMIT, Space, gaps, used_end
 from imagefs.tree import Tree
 from imagefs.tree.contents import Fetch
 
@@ -124,6 +124,10 @@ class Layer:
             with suppress(FileNotFoundError):
                 self.disk.unlink(path)
         db.create(self.directory, self.disk)
+        heap_file.create(self.directory, self.disk)
+        # Chunks are copied durably into the heap, which must not lose its name then; and a heap
+        # with content and without a database is damage, not what power loss left.
+        self.disk.fsync_dir(self.directory)
         self.exists = True
         self._unpublished = self._all_directories()
 
@@ -164,6 +168,8 @@ class Layer:
         fsync of this session promises; extents of files that were open without a name go."""
         assert self._database is not None
         self._remove_orphans()
+        # After power loss rows may be there without their data, which then reads as zeros.
+        self.heap.reach(used_end(self._database))
         self._unpublished = self._all_directories()
         self._recovering = True
         self.sync()

@@ -32,6 +32,11 @@ _USED = """
     UNION ALL SELECT place, place + capacity FROM extent ORDER BY 1"""
 
 
+def used_end(database: Database) -> int:
+    """Where the last range ends that a row names; reads every extent."""
+    return max((end for _, end in database.each(_USED)), default=0)
+
+
 def gaps(database: Database, end: int, others: Sequence[Range] = ()) -> list[Range]:
     """The ranges below `end` that no row and none of the `others` (address and length)
     names; reads every extent."""
