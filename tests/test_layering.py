@@ -165,6 +165,56 @@ def test_environment_and_arguments_are_read_at_the_rim() -> None:
     assert not offenders, "\n".join(offenders)
 
 
+# What reaches files without `Disk`. Layers above the disk and below the mount may do none of it,
+# so that tests can record and fail all they do; `transfer` reads other people's directories.
+RECORDED = {"store", "tree", "overlay", "catalog", "vfs"}
+DISK_MODULES = {"shutil", "tempfile", "fcntl", "mmap", "glob", "io"}
+OS_CALLS = {
+    "open", "close", "read", "write", "pread", "pwrite", "preadv", "pwritev", "readv", "writev",
+    "truncate", "ftruncate", "fsync", "fdatasync", "sync", "stat", "lstat", "fstat", "statvfs",
+    "listdir", "scandir", "walk", "mkdir", "makedirs", "rmdir", "removedirs", "unlink", "remove",
+    "rename", "renames", "replace", "link", "symlink", "readlink", "access", "utime", "chmod",
+    "posix_fallocate", "copy_file_range", "sendfile",
+}  # fmt: skip
+PATH_CALLS = {
+    "exists", "is_dir", "is_file", "iterdir", "glob", "rglob", "read_bytes", "read_text",
+    "write_bytes", "write_text", "samefile", "hardlink_to", "symlink_to",
+}  # fmt: skip
+OS_PATH_CALLS = {"exists", "lexists", "isdir", "isfile", "getsize", "getmtime", "realpath"}
+
+
+def reaches_files(node: ast.AST) -> bool:
+    """True for a call that goes to the disk by itself."""
+    if not isinstance(node, ast.Call):
+        return False
+    call = node.func
+    if isinstance(call, ast.Name):
+        return call.id == "open"
+    if not isinstance(call, ast.Attribute):
+        return False
+    if isinstance(call.value, ast.Name) and call.value.id == "os":
+        return call.attr in OS_CALLS
+    if ast.unparse(call.value) == "os.path":
+        return call.attr in OS_PATH_CALLS
+    return call.attr in PATH_CALLS
+
+
+def test_recorded_layers_reach_files_through_the_disk_alone() -> None:
+    offenders = []
+    for path in modules():
+        if layer_of(path) not in RECORDED:
+            continue
+        offenders += [
+            f"{path.relative_to(ROOT)}:{node.lineno}"
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.Call) and reaches_files(node)
+        ]
+        offenders += [
+            str(edge) for edge in edges(path) if edge.target.split(".")[0] in DISK_MODULES
+        ]
+    assert not offenders, "\n".join(offenders)
+
+
 def test_no_import_inside_functions_outside_the_command() -> None:
     """A cycle is not to be hidden in a function. The command may import late, to start fast."""
     offenders = []

@@ -30,6 +30,7 @@ from tests.durability.recording import (
     Resize,
     Sync,
     SyncDirectory,
+    SyncEverything,
     Write,
     WriteDurably,
 )
@@ -261,8 +262,6 @@ class Nodes:
                 self._files[node].pending.append(operation)
             case WriteDurably(node, offset, data):
                 self._files[node].write_durably(Write(node, offset, data))
-            case Sync(node):
-                self._files[node].sync()
             case MakeDirectory(path):
                 self._add_directory(path)
             case Remove(path) | RemoveDirectory(path):
@@ -273,6 +272,18 @@ class Nodes:
                 self._paths[new] = node
                 names = os.path.basename(old), os.path.basename(new)
                 self._parent(new).pending.append(_Move(*names, node))
+            case Sync() | SyncDirectory() | SyncEverything():
+                self._sync(operation)
+
+    def _sync(self, operation: Sync | SyncDirectory | SyncEverything) -> None:
+        match operation:
+            case Sync(node):
+                self._files[node].sync()
+            case SyncEverything():
+                for file in self._files.values():
+                    file.sync()
+                for directory in self._directories.values():
+                    directory.sync()
             case SyncDirectory(path):
                 # A directory above the one that is watched is of no interest.
                 if path in self._paths:
@@ -322,5 +333,5 @@ class Nodes:
 def syncs(log: Sequence[Operation]) -> Iterator[int]:
     """Where in the log something becomes durable."""
     for position, operation in enumerate(log):
-        if isinstance(operation, Sync | SyncDirectory):
+        if isinstance(operation, Sync | SyncDirectory | SyncEverything):
             yield position

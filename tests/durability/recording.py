@@ -78,9 +78,13 @@ class SyncDirectory(NamedTuple):
     path: str
 
 
+class SyncEverything(NamedTuple):
+    """sync(2), or a syncfs(2) of the file system that the store lies on."""
+
+
 Operation = (
     Create | Write | WriteDurably | Resize | Punch | Sync | MakeDirectory | RemoveDirectory | Remove | Rename
-    | SyncDirectory
+    | SyncDirectory | SyncEverything
 )  # fmt: skip
 
 READ, WRITE, SPACE, OTHER = "read", "write", "space", "other"
@@ -145,6 +149,11 @@ class RecordingDisk(Disk):
             yield
         finally:
             sqlite_files.unwatch(Path(self.root))
+
+    def sync_everything(self) -> None:
+        """Somebody calls sync(2)."""
+        with self._guard:
+            self._note(SyncEverything())
 
     def nodes(self) -> dict[str, int]:
         """The files there are, by path."""

@@ -230,6 +230,11 @@ class Story:
         if number:
             self.trees[TreeNumber(number)].promise(self.position)
 
+    def sync_everything(self) -> None:
+        """sync(2): all that has returned is promised."""
+        self.disk.sync_everything()
+        self.promise_all()
+
     def command(self, verb: str, *args: Any) -> Any:
         """What a command does is promised when it has ended."""
         result = self.do(self.view.lifecycle, verb, *args)

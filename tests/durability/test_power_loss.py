@@ -32,7 +32,7 @@ from tests.durability.story import (
 )
 from tests.vfs.conftest import View
 
-LOSSES = int(os.environ.get("IMAGEFS_TEST_POWER_LOSSES", "500"))
+LOSSES = int(os.environ.get("IMAGEFS_TEST_POWER_LOSSES", "400"))
 SEED = int(os.environ.get("IMAGEFS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 
@@ -70,7 +70,9 @@ def live(story: Story, places: list[str], steps: int) -> None:
         chance = story.rng.random()
         if chance < 0.08:
             story.fsync(story.rng.choice((place, place, f"{place}/etc", "instances/base")))
-        elif chance < 0.12:
+        elif chance < 0.10:
+            story.sync_everything()
+        elif chance < 0.13:
             story.tick()
 
 

@@ -294,11 +294,6 @@ def test_the_first_sync_of_a_session_makes_the_name_of_its_wal_durable(
     assert ("fsync_dir", bench.directory.name) in disk.calls
 
 
-def test_a_database_gets_its_name_when_it_is_durable(bench: Bench, disk: SyncedDisk) -> None:
-    bench.make(b"new")
-    assert disk.calls.index(("fdatasync", "meta.tmp")) < disk.calls.index(("rename", "meta.db"))
-
-
 def test_released_neighbours_are_given_back_together(bench: Bench, disk: SyncedDisk) -> None:
     for number in range(20):
         bench.make(b"%02d" % number, content=b"x" * 5000)
