@@ -69,7 +69,8 @@ def live(story: Story, places: list[str], steps: int) -> None:
         story.change(place)
         chance = story.rng.random()
         if chance < 0.08:
-            story.fsync(story.rng.choice((place, place, f"{place}/etc", "instances/base")))
+            synced = story.rng.choice((place, place, f"{place}/etc", "instances/base"))
+            story.fsync(synced if story.view.exists(synced) else place)
         elif chance < 0.10:
             story.sync_everything()
         elif chance < 0.13:
