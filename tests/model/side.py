@@ -326,8 +326,11 @@ class Side:
         return os.readlink(rest, dir_fd=fd)
 
     def listdir(self, path: str) -> list[bytes]:
+        """Opened anew: listings by descriptor share a position with it."""
         target = self.named(path)
-        return sorted(map(os.fsencode, os.listdir(target)))
+        if isinstance(target, int):
+            target = b"/proc/self/fd/%d" % target
+        return sorted(os.listdir(target))
 
     def statvfs(self, path: str) -> tuple[int, bool]:
         found = os.statvfs(self.named(path))
