@@ -71,11 +71,11 @@ class Server:
     def run(self, program: str, *arguments: str | Path) -> Result:
         return self.person.run(BINARIES / program, *arguments, cwd=self.beside)
 
-    def create(self) -> None:
-        """initdb, with checksums of pages."""
+    def create(self, more: str = "") -> None:
+        """initdb, with checksums of pages and `more` settings."""
         options = ("--data-checksums", "--auth=trust", "--username=postgres", "--no-locale")
         self.run("initdb", "--pgdata", self.data, *options, "--encoding=UTF8", "--wal-segsize=1")
-        self.person.run("tee", "-a", self.data / "postgresql.conf", input=SETTINGS)
+        self.person.run("tee", "-a", self.data / "postgresql.conf", input=SETTINGS + more)
 
     def start(self) -> str:
         """Starts and waits until it answers; returns what it said meanwhile."""
