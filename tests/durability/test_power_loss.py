@@ -232,7 +232,7 @@ def frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("frequent_checkpoints")
 def test_after_power_loss_what_was_promised_is_there_and_nothing_is_wrong(
-    place: Path, caplog: pytest.LogCaptureFixture
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     print(f"IMAGEFS_TEST_SEED={SEED}")
     caplog.set_level(logging.ERROR)
@@ -243,10 +243,9 @@ def test_after_power_loss_what_was_promised_is_there_and_nothing_is_wrong(
         before = Nodes(str(place), disk.nodes())
         story.open()
         story.promise_all()
-        tell(story, make_source(place.with_name(place.name + "-source")))
+        tell(story, make_source(tmp_path / "source"))
         story.view.close()
         story.promise_all()
-    shutil.rmtree(place.with_name(place.name + "-source"))
     lose(story, before, place, random.Random(SEED), caplog)
 
 
