@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.mount, pytest.mark.root]
 
 # Rounds ("bogus operations") for CI and, where it takes more than the stressor's own, options. A round may
 # be one call or thousands: those that are slow make thousands of files or attributes in each.
+# What ends them is the number of rounds. Where time does, stress-ng's own stand-in for fallocate stops in its
+# middle and reports success, and fsize takes that for a fault.
 QUICK = """
     access 100; aio 500; aiol 50; chattr 5; chmod 10; chown 50; copy-file 20 bytes=128m;
     dentry 500; dir 200; dirdeep 300; dirmany 300; dnotify 10; dup 50; fanotify 50;
