@@ -26,6 +26,7 @@ from imagefs.fuse.conversion import absent, attribute_change, attributes, caller
 from imagefs.fuse.steps import Steps
 from imagefs.model import NodeId
 from imagefs.vfs import FileHandle, SyncPoint, Vfs
+from imagefs.vfs.node import tree_of
 
 PROCESS_ATTRIBUTE = b"user.imagefs.process"
 """Extended attribute of the mount's root: the process that serves it."""
@@ -123,6 +124,8 @@ class FuseOperations(pyfuse3.Operations):
     @_handler
     def lookup(self, parent: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         entry = self._vfs.lookup(NodeId(parent), name, caller(ctx))
+        if not tree_of(NodeId(parent)):
+            self.changed()  # a tree may be in use from now on that has to be watched
         return _ABSENT if entry is None else attributes(entry)
 
     async def forget(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -249,7 +252,7 @@ class FuseOperations(pyfuse3.Operations):
     def opendir(self, node: int, ctx: RequestContext) -> int:
         return self._vfs.opendir(NodeId(node))
 
-    @_handler
+    @_changing  # as `lookup`
     def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         replied = False
         try:

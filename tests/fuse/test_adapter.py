@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from imagefs.daemon.mountpoint import end
 from imagefs.errors import Corrupt, NotReady, NotSupported
@@ -47,6 +49,30 @@ async def test_flush_is_asked_for_once_at_most(mount: Mounted) -> None:
     await mount.use(work)
     assert mount.filesystem.steps.count("write") == 5
     assert "flush" not in mount.filesystem.steps
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_looking_above_the_trees_wakes_the_background(
+    mount: Mounted, nursery: trio.Nursery, listed: bool
+) -> None:
+    """It brings trees into use, and some have to be watched: other accounts' images."""
+    woken = trio.Event()
+
+    async def wait() -> None:
+        await mount.operations.next_change()
+        woken.set()
+
+    await mount.use((mount.path / "folder").mkdir)
+    nursery.start_soon(wait)
+    await trio.testing.wait_all_tasks_blocked()
+    with contextlib.ExitStack() as held:
+        if listed:
+            listing = held.enter_context(await mount.use(os.scandir, mount.path))
+            await mount.use(next, listing)
+        else:
+            assert not await mount.use((mount.path / "absent").exists)
+        with trio.fail_after(10):
+            await woken.wait()
 
 
 async def test_what_is_not_there_is_remembered_by_the_kernel(mount: Mounted) -> None:
