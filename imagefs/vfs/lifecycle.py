@@ -69,7 +69,7 @@ class Lifecycle:
     def image(self, reference: ImageReference) -> TreeRow:
         """The image that a reference or alias stands for, also another account's that is shared
         with this one; raises NotFound."""
-        if reference.owner not in (None, self._account):
+        if not self._is_own(reference):
             return self.sharing.image(reference)
         row = self._catalog.image(self._account, reference.name)
         if row is None:
@@ -271,7 +271,7 @@ class Lifecycle:
     def remove(self, reference: str) -> None:
         """Delete an image or instance, whatever it holds; raises Busy, NotFound."""
         parsed = parse(reference)
-        if isinstance(parsed, ImageReference) and self._catalog.alias(self._account, parsed.name):
+        if self._is_alias(parsed):
             self._catalog.remove_alias(self._account, parsed.name, durable=True)
             self.alias_removed(parsed.name)
             return
@@ -294,6 +294,7 @@ class Lifecycle:
         if isinstance(parsed, InstanceReference):
             kind, place, name = Kind.INSTANCE, str(parsed.image), parsed.name
         else:
+            self._require_own_name(parsed)
             kind, place, name = Kind.IMAGE, "", parsed.name
         row = self._catalog.last_deleted(kind, self._account, place, name)
         if row is None:
@@ -344,6 +345,22 @@ class Lifecycle:
         return self._describe_image(row)
 
     # -- inside -------------------------------------------------------------------------
+
+    def _is_own(self, reference: ImageReference) -> bool:
+        return reference.owner in (None, self._account)
+
+    def _is_alias(self, reference: ImageReference | InstanceReference) -> bool:
+        if isinstance(reference, InstanceReference) or not self._is_own(reference):
+            return False
+        return self._catalog.alias(self._account, reference.name) is not None
+
+    def _require_own_name(self, reference: ImageReference) -> None:
+        """Raise NotPermitted for the name of another account's image, shared or not."""
+        if not self._is_own(reference):
+            raise NotPermitted(
+                f"Image {reference} belongs to {reference.owner}: only that account can bring it"
+                " back"
+            )
 
     def _instance_row(self, reference: str) -> TreeRow:
         parsed = parse(reference)

@@ -138,6 +138,22 @@ def test_a_shared_image_is_for_reading_and_cloning_alone(base: View, bob: View) 
     assert bob.read(f"{shared}/etc/motd") == b"hello\n"
 
 
+def test_a_foreign_name_never_means_what_is_called_like_it(base: View, bob: View) -> None:
+    bob.lifecycle("create_draft", "own")
+    bob.symlink("own", "images/base")
+    share(base)
+    with pytest.raises(NotPermitted):
+        bob.lifecycle("remove", "base@ann")
+    assert bob.ls("images") == ["base", "own"]
+    bob.lifecycle("remove", "base@bob")
+    bob.lifecycle("remove", "own")
+    with pytest.raises(NotPermitted):
+        bob.lifecycle("undelete", "own@ann")
+    assert bob.ls("images") == []
+    bob.lifecycle("undelete", "own@bob")
+    assert bob.ls("images") == ["own"]
+
+
 def test_what_is_shared_no_longer_is_gone_whatever_is_open(base: View, bob: View) -> None:
     share(base)
     big = bob.node("shared/from/ann/base/big")
