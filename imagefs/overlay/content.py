@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from imagefs.errors import FileTooBig, ImagefsError, NotReady
+from imagefs.errors import FileTooBig, ImagefsError, NoSpace, NotReady
 from imagefs.format.content import chunk_count, chunk_length
 from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ObjectId
 from imagefs.overlay.copies import Copy
@@ -207,7 +207,7 @@ class Content:
                 return _Piece(chunk, begin, data, place)
             # Only chunk 0 ever lacks capacity.
             below = self._layer.heap.read_now(address, min(capacity, inode.size))
-            source = inode if self._layer.heap.may_be_durable(address) else None
+            source = below if self._layer.heap.may_be_durable(address) else None
             ready = self._layer.copies.find(inode.ino, chunk, source, stop)
             return _Piece(chunk, begin, data, None, below, place, 0, source, ready)
         oid = self._stored_id(inode, chunk)
@@ -234,15 +234,33 @@ class Content:
         heap = self._layer.heap
 
         def copy() -> None:
-            for _, below, made in copies:
-                heap.write_durably(made.place[0], below)
+            try:
+                self._copy([(made.place[0], below) for _, below, made in copies])
+            except BaseException:
+                for _, _, made in copies:
+                    heap.release(*made.place)
+                raise
 
         def copied(_: object) -> None:
             for chunk, _, made in copies:
-                self._layer.copies.put(inode.ino, chunk, made)
+                for place in self._layer.copies.put(inode.ino, chunk, made):
+                    heap.release(*place)
 
         key = "copy", heap.path, inode.ino, tuple(chunk for chunk, _, _ in copies)
         raise NotReady(key, copy, copied)
+
+    def _copy(self, copies: list[tuple[int, bytes]]) -> None:
+        """Write data to addresses durably; on a full disk, what was deleted makes room."""
+        heap = self._layer.heap
+        try:
+            for address, data in copies:
+                heap.write_durably(address, data)
+        except NoSpace:
+            if not heap.has_released:
+                raise
+            self._layer.sync()
+            for address, data in copies:
+                heap.write_durably(address, data)
 
     def _write_piece(self, piece: _Piece, taken: list[Place]) -> Place:
         """Write the data; returns where the chunk lies then."""

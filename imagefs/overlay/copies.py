@@ -5,8 +5,8 @@ the chunk to a new place in the heap. The kernel writes the row and the data to 
 any order, so after power loss the row could name a place whose data is not there: bytes that
 nobody touched, and that were durable, would be zeros. So such a chunk is copied first, by a
 worker thread that waits for the disk (3 ms here, once for a chunk); then the write is taken
-again and finds the copy. Copies nobody came back for belong to no row and go when the session
-ends.
+again and finds the copy. Copies nobody came back for belong to no row: whoever makes this give
+one up releases its place, at the latest when the session ends.
 
 The loop's thread alone puts and takes.
 """
@@ -23,7 +23,11 @@ Place = tuple[int, int]
 
 
 class Copy(NamedTuple):
-    """A durable copy. `source` is what it was made of; it is good while that is the same."""
+    """A durable copy. `source` is what it was made of; it is good while that is the same.
+
+    Of a stored chunk that is its id and length, of one in the heap the bytes themselves: writes
+    in place can come in between, and times are too coarse to tell.
+    """
 
     source: Hashable
     place: Place
@@ -38,11 +42,12 @@ class Copies:
     def __repr__(self) -> str:
         return f"<Copies: {len(self._waiting)} waiting>"
 
-    def put(self, ino: int, chunk: int, copy: Copy) -> None:
-        """A copy of a chunk is durable."""
-        if len(self._waiting) >= MAX_WAITING:
-            self._waiting.clear()
+    def put(self, ino: int, chunk: int, copy: Copy) -> list[Place]:
+        """A copy of a chunk is durable; returns the places that are given up for it."""
+        given_up = self.forget() if len(self._waiting) >= MAX_WAITING else []
+        before = self._waiting.get((ino, chunk))
         self._waiting[ino, chunk] = copy
+        return given_up if before is None else [*given_up, before.place]
 
     def find(self, ino: int, chunk: int, source: Hashable, length: int) -> Place | None:
         """Where the copy of a chunk is, if there is one of this source with that much room."""
@@ -52,9 +57,11 @@ class Copies:
         return copy.place
 
     def used(self, ino: int, chunk: int) -> None:
-        """The copy belongs to a row now, or is given up."""
+        """The copy belongs to a row now, or its place was released."""
         self._waiting.pop((ino, chunk), None)
 
-    def forget(self) -> None:
-        """Give all of them up."""
+    def forget(self) -> list[Place]:
+        """Give all of them up; returns their places."""
+        places = [copy.place for copy in self._waiting.values()]
         self._waiting.clear()
+        return places

@@ -194,14 +194,19 @@ class Layer:
         self.inodes.forget()
         self.names.forget()
         self.extents.forget()
-        self.copies.forget()
+        self._give_up_copies()
+
+    def _give_up_copies(self) -> None:
+        """Copies that no row names go with the next sync."""
+        for place in self.copies.forget():
+            self.heap.release(*place)
 
     def recycle(self, length: int) -> None:
         """Take heap addresses from the largest range that deletions have left, so that
         `length` bytes fit; raises NoSpace. Reads every extent. What was taken and has no row
         yet would be lost."""
         database = self.prepare()
-        self.copies.forget()
+        self._give_up_copies()
         self.sync()
         orphans = [(inode.place, inode.capacity) for inode in self.inodes.orphans.values()]
         free = gaps(database, LIMIT, orphans)
@@ -279,6 +284,7 @@ class Layer:
     def _end_session(self) -> None:
         if not self._changing and self.space.clean:
             return
+        self._give_up_copies()
         if self.space.clean:
             self.heap.reach(self.space.free[0])
         self.sync()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from imagefs.errors import Corrupt, FileTooBig, NotReady
+from imagefs.errors import Corrupt, FileTooBig, NoSpace, NotReady
 from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ROOT_INO, AttributeChange, Ino, ObjectId
 from imagefs.overlay import layer
 from imagefs.store import Store
 from imagefs.tree import Tree
-from tests.overlay.workbench import Bench, empty_tree
+from tests.overlay.workbench import START, Bench, empty_tree
 from tests.store.watched import WatchedDisk
 
 GIB = 1 << 30
@@ -328,3 +328,69 @@ def test_files_that_are_huge_together_are_told_of(bench: Bench) -> None:
     assert bench.overlay.bytes == MAX_FILE_SIZE
     tree = Tree(bench.store.get, bench.commit())
     assert tree.manifest.root.size == MAX_FILE_SIZE
+
+
+def interrupted(bench: Bench, ino: Ino, offset: int, data: bytes) -> NotReady:
+    """What a write needs first that moves a chunk with durable bytes."""
+    with pytest.raises(NotReady) as caught:
+        bench.overlay.write(ino, offset, data)
+    assert caught.value.key[0] == "copy"  # type: ignore[index]
+    return caught.value
+
+
+def durable_file(bench: Bench) -> Ino:
+    """A file of one page that cannot grow in place."""
+    ino = bench.make(b"f", content=b"a" * 4096)
+    bench.make(b"behind", content=b"b" * 4096)
+    bench.overlay.sync()
+    return ino
+
+
+def test_what_is_written_while_a_chunk_is_copied_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when all of it happens within one tick of the clock."""
+    monkeypatch.setattr(bench.overlay._layer, "clock", lambda: START)
+    ino = durable_file(bench)
+    bench.run(bench.overlay.write, ino, 0, b"first")
+    needed = interrupted(bench, ino, 5000, b"end")
+    bench.run(bench.overlay.write, ino, 0, b"later")
+    bench.do(needed)
+    bench.run(bench.overlay.write, ino, 5000, b"end")
+    assert bench.content(ino) == b"later" + b"a" * 4091 + bytes(904) + b"end"
+
+
+def test_copies_nobody_came_back_for_leave_nothing(bench: Bench) -> None:
+    ino = durable_file(bench)
+    for offset in (5000, 9000, 13000):
+        bench.do(interrupted(bench, ino, offset, b"end"))
+    bench.reopen()
+    assert (bench.directory / "heap").stat().st_blocks == 2 * 8
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_copy_that_finds_no_room_takes_what_was_deleted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    ino = durable_file(bench)
+    gone = bench.make(b"gone", content=b"c" * 4096)
+    bench.overlay.sync()
+    if deleted:
+        bench.overlay.unlink(ROOT_INO, b"gone")
+        bench.overlay.discard(gone)
+    heap = bench.overlay._layer.heap
+    write = heap.write_durably
+
+    def full(place: int, data: bytes) -> None:
+        if not deleted or heap.has_released:
+            raise NoSpace("Full")
+        write(place, data)
+
+    monkeypatch.setattr(heap, "write_durably", full)
+    if not deleted:
+        with pytest.raises(NoSpace):
+            bench.run(bench.overlay.write, ino, 5000, b"end")
+        assert bench.content(ino) == b"a" * 4096
+        return
+    bench.run(bench.overlay.write, ino, 5000, b"end")
+    assert bench.content(ino) == b"a" * 4096 + bytes(904) + b"end"
