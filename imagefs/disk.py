@@ -32,7 +32,8 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
-_NO_NOWAIT = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_NO_FLAG = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What reads and writes with a flag answer that the file system does not know."""
 
 
 def failure(error: OSError, where: int | str | Path) -> ImagefsError | OSError:
@@ -110,7 +111,7 @@ class Disk:
         except OSError as error:
             if error.errno in _WOULD_BLOCK:
                 return None
-            if error.errno in _NO_NOWAIT:
+            if error.errno in _NO_FLAG:
                 return self.pread(fd, size, offset)
             raise failure(error, fd) from error
         return bytes(buffer)
@@ -125,11 +126,16 @@ class Disk:
             raise failure(error, fd) from error
 
     def pwrite_durably(self, fd: int, data: bytes, offset: int) -> None:
-        """Writes all of `data` and waits until these bytes survive power loss."""
+        """Writes all of `data` and waits until these bytes survive power loss.
+
+        Where the file system cannot do that in one call, the whole file is synced.
+        """
         try:
             count = os.pwritev(fd, [data], offset, os.RWF_DSYNC)
         except OSError as error:
-            raise failure(error, fd) from error
+            if error.errno not in _NO_FLAG:
+                raise failure(error, fd) from error
+            count = 0
         if count < len(data):
             self.pwrite(fd, memoryview(data)[count:], offset + count)
             self.fdatasync(fd)

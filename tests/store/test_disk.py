@@ -40,6 +40,23 @@ def test_reading_without_waiting_works_in_a_memory_file_system() -> None:
     assert Disk().pread_nowait(fd, 5, 0) == b"hello"
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_durable_write_needs_no_flag_of_the_file_system(
+    fd: int, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "no flags here")
+
+    disk = Disk()
+    synced: list[int] = []
+    monkeypatch.setattr(disk, "fdatasync", synced.append)
+    if refuses:
+        monkeypatch.setattr(os, "pwritev", refuse)
+    disk.pwrite_durably(fd, b"hello", 3)
+    assert disk.pread(fd, 100, 0) == b"\0\0\0hello"
+    assert synced == [fd] * refuses
+
+
 def test_a_punched_hole_reads_as_zeros_and_keeps_the_size(fd: int) -> None:
     disk = Disk()
     disk.pwrite(fd, b"x" * 3 * 65536, 0)
