@@ -3,21 +3,20 @@
 Every public method is a step: a plain function on the loop's thread that either answers,
 raises an `ImagefsError`, or raises `NotReady` before it changed anything. Nothing here knows
 pyfuse3, arguments or the environment. Sections: setting up, names and attributes, making
-and removing, files, directories, extended attributes, background work.
+and removing, opening files, extended attributes, background work; what is open is in `opened`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from imagefs.catalog import Catalog, Kind, State
 from imagefs.disk import Disk, Space
 from imagefs.errors import (
-    Corrupt,
     CrossDevice,
     Exists,
     NameTooLong,
@@ -37,7 +36,7 @@ from imagefs.model import (
 from imagefs.store import Store
 from imagefs.vfs import places, rights, xattrs
 from imagefs.vfs.caller import Caller, MountOptions
-from imagefs.vfs.handles import FileHandle, Handles, OpenDirectory, OpenFile, SyncPoint
+from imagefs.vfs.handles import FileHandle
 from imagefs.vfs.information import PREFIX, attribute
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.listing import Listing
@@ -53,14 +52,14 @@ from imagefs.vfs.node import (
     node_id,
     tree_of,
 )
-from imagefs.vfs.statistics import Statistics, collect
+from imagefs.vfs.opened import Opened
 from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
 from imagefs.vfs.withdrawal import Withdrawal
 
 
-class Vfs:
+class Vfs(Opened):
     """The file system of one account over one store."""
 
     # -- setting up ---------------------------------------------------------------------
@@ -74,39 +73,28 @@ class Vfs:
         clock: Callable[[], int],
         disk: Disk,
     ) -> None:
-        self._store = store
-        self._options = options
-        self._clock = clock
-        self._disk = disk
-        self._volumes = Volumes(store, catalog, account, disk, clock)
-        self.lifecycle = Lifecycle(catalog, self._volumes, account, clock)
+        volumes = Volumes(store, catalog, account, disk, clock)
+        self.lifecycle = Lifecycle(catalog, volumes, account, clock)
         self.lifecycle.superseded = lambda row: self._tell(self._namespace.locate(row))
         self.lifecycle.alias_removed = lambda name: self._tell(
             Superseded(node_id(NAMESPACE, places.IMAGES.ino), name.encode())
         )
+        self._namespace = Namespace(catalog, volumes, self.lifecycle, account, options, clock)
+        super().__init__(volumes, Listing(self._namespace), options, clock)
+        self._store = store
+        self._disk = disk
         self._account = account
-        self._namespace = Namespace(catalog, self._volumes, self.lifecycle, account, options, clock)
-        self._files: Handles[OpenFile] = Handles()
-        self._directories: Handles[OpenDirectory] = Handles()
         self.on_stale: Callable[[Forgotten], None] = _nothing
-        self._listing = Listing(self._namespace)
-        self._upkeep = Upkeep(
-            self._volumes, self.lifecycle, clock, options, catalog.images(account)
-        )
+        self._upkeep = Upkeep(volumes, self.lifecycle, clock, options, catalog.images(account))
         self._withdrawal = Withdrawal(
-            self._volumes, self.lifecycle.sharing, self._files, self._namespace.locate,
-            self._tell, clock,
-        )  # fmt: skip
+            volumes, self.lifecycle.sharing, self._files, self._namespace.locate, self._tell, clock
+        )
 
     def __repr__(self) -> str:
         return (
             f"<Vfs {self._account}: {self._volumes!r}, {len(self._files)} files and"
             f" {len(self._directories)} directories open>"
         )
-
-    def statistics(self) -> Statistics:
-        """What is open and what the kernel holds, in numbers."""
-        return collect(self._files, self._directories, self._volumes)
 
     def close(self) -> None:
         """Let go of every volume; what was changed stays."""
@@ -139,6 +127,12 @@ class Vfs:
                 volume.discard_orphan(ino_of(node))
             if not volume.lookups.total:
                 self._volumes.release(volume)
+
+    def counted(self, node: NodeId) -> None:
+        """An entry of a listing reached the kernel, which counts as a lookup."""
+        tree = node >> INO_BITS
+        if tree:
+            self._volumes[TreeNumber(tree)].lookups.add(Ino(node & INO_MASK))
 
     def getattr(self, node: NodeId) -> Entry:
         """The attributes of a node."""
@@ -253,7 +247,7 @@ class Vfs:
         )
         self._removed(volume, replaced)
 
-    # -- files --------------------------------------------------------------------------
+    # -- opening files ------------------------------------------------------------------
 
     def create(
         self, parent: NodeId, name: bytes, mode: int, flags: int, caller: Caller
@@ -279,86 +273,6 @@ class Vfs:
                 overlay.change_attributes(ino_of(node), AttributeChange(size=0))
                 volume.changed(self._clock())
         return self._open(volume, ino_of(node), flags, caller)
-
-    def read(self, fh: FileHandle, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`: fewer only at the end of the file."""
-        file = self._files[fh]
-        if file.volume.withdrawn:
-            file.volume.require_shared()
-        try:
-            return file.volume.overlay.read(file.ino, offset, size)
-        except Corrupt as error:
-            raise Corrupt(f"{file.volume.row.reference}: {error}") from error
-
-    def write(self, fh: FileHandle, offset: int, data: bytes) -> int:
-        """Write all of `data` at `offset`; returns its length."""
-        file = self._files[fh]
-        volume = file.volume
-        overlay = volume.require_changeable()
-        if not file.privileged:
-            attributes = overlay.attributes(file.ino)
-            rights.drop_set_id(overlay, attributes, file.opener, self._options)
-        try:
-            written = overlay.write(file.ino, offset, data)
-        except NoSpace:
-            volume.require_given_back()
-            raise
-        volume.changed(self._clock())
-        return written
-
-    def release(self, fh: FileHandle) -> None:
-        """Close a file."""
-        file = self._files.pop(fh)
-        volume = file.volume
-        volume.files -= 1
-        volume.writers -= file.writable
-        volume.discard_orphan(file.ino)
-        self._volumes.release(volume)
-
-    def sync_point(self, fh: FileHandle, *, directory: bool = False) -> SyncPoint:
-        """What an fsync that begins now is to wait for."""
-        volume = (self._directories if directory else self._files)[fh].volume
-        return SyncPoint(self._volumes.name_changes, volume.changes if volume else 0)
-
-    def fsync(self, fh: FileHandle, point: SyncPoint, *, directory: bool = False) -> None:
-        """Return once all that was changed in the tree before is durable, and its name."""
-        volume = (self._directories if directory else self._files)[fh].volume
-        self._volumes.require_names_durable(point.names)
-        if volume is not None:
-            volume.require_synced(point.changes)
-
-    # -- directories --------------------------------------------------------------------
-
-    def opendir(self, node: NodeId) -> FileHandle:
-        """Open a directory for listing."""
-        if not node >> INO_BITS:
-            return self._directories.add(OpenDirectory(None, ino_of(node)))
-        volume = self._volumes[tree_of(node)]
-        volume.directories += 1
-        return self._directories.add(OpenDirectory(volume, ino_of(node)))
-
-    def readdir(self, fh: FileHandle, start: int) -> Iterator[tuple[bytes, Entry, int]]:
-        """Names from position `start` on, each with the position behind it.
-
-        Entries are not counted as lookups: `counted` is for those that reach the kernel.
-        """
-        directory = self._directories[fh]
-        if directory.volume is not None:
-            directory.volume.require_shared()
-        return self._listing.items(directory, start)
-
-    def counted(self, node: NodeId) -> None:
-        """An entry of a listing reached the kernel, which counts as a lookup."""
-        tree = node >> INO_BITS
-        if tree:
-            self._volumes[TreeNumber(tree)].lookups.add(Ino(node & INO_MASK))
-
-    def releasedir(self, fh: FileHandle) -> None:
-        """Close a directory."""
-        volume = self._directories.pop(fh).volume
-        if volume is not None:
-            volume.directories -= 1
-            self._volumes.release(volume)
 
     # -- extended attributes ------------------------------------------------------------
 
@@ -455,15 +369,6 @@ class Vfs:
         if ino is not None and volume.overlay.orphan(ino):
             volume.orphans.add(ino)
             volume.discard_orphan(ino)
-
-    def _open(self, volume: Volume, ino: Ino, flags: int, caller: Caller) -> FileHandle:
-        # The kernel opens nothing but regular files this way: no look at the inode is needed.
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
-        privileged = self._options.privileged(caller)
-        file = OpenFile(volume, ino, caller, writable=writable, privileged=privileged)
-        volume.files += 1
-        volume.writers += writable
-        return self._files.add(file)
 
     def _chmod_image(self, volume: Volume, change: AttributeChange) -> Attributes | None:
         """Seal or unseal by chmod of an image's root; None if it is an ordinary chmod."""
