@@ -4,7 +4,6 @@ Run by root, in a program of its own, because it becomes each of the callers in 
 answer is an errno's name, or what came of the operation.
 """
 
-import contextlib
 import errno
 import json
 import os
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.acceptance.child import as_other
 
 OWNER, MEMBER, NAMED, NAMED_MEMBER, FURTHER_MEMBER, OTHER = 61001, 61002, 61003, 61004, 61005, 61006
 GROUP, NAMED_GROUP, NO_GROUP = 62001, 62002, 62009
@@ -88,26 +89,14 @@ def ask(top: Path) -> Answers:
     """Every caller tries everything."""
     answers: Answers = {}
     for name, caller in CALLERS.items():
-        reading, writing = os.pipe()
-        if (child := os.fork()) == 0:
-            os.close(reading)
-            # Closed descriptors and a status: nothing of the parent runs in the child.
-            with contextlib.suppress(BaseException):
-                os.umask(0)
-                os.setgroups(caller.groups)
-                os.setresgid(caller.gid, caller.gid, caller.gid)
-                os.setresuid(caller.uid, caller.uid, caller.uid)
-                said = {f"{name}: {what}": answer for what, answer in tried(top, name)}
-                with os.fdopen(writing, "w") as pipe:
-                    json.dump(said, pipe)
-                os._exit(0)
-            os._exit(1)
-        os.close(writing)
-        with os.fdopen(reading) as pipe:
-            text = pipe.read()
-        assert os.waitpid(child, 0)[1] == 0, f"{name} did not come to an end"
-        answers |= json.loads(text)
+        said = partial(said_by, name, top)
+        answers |= as_other(caller.uid, caller.gid, said, caller.groups)
     return answers
+
+
+def said_by(caller: str, top: Path) -> Answers:
+    os.umask(0)
+    return {f"{caller}: {what}": answer for what, answer in tried(top, caller)}
 
 
 def tried(top: Path, caller: str) -> Iterator[tuple[str, str]]:

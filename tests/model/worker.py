@@ -13,6 +13,7 @@ import sys
 import traceback
 from typing import Any
 
+from tests.acceptance.child import become
 from tests.model import system
 from tests.model.actor import SLOTTED, Outcome, Trouble
 from tests.model.side import Side
@@ -79,18 +80,16 @@ def serve() -> None:
         sys.stdout.buffer.flush()
 
 
-def become(user: str) -> None:
+def become_user(user: str) -> None:
     uid, gid, groups = user.split(":")
     os.umask(0)
     if int(uid):
-        os.setgroups([int(group) for group in groups.split(",")])
-        os.setresgid(int(gid), int(gid), int(gid))
-        os.setresuid(int(uid), int(uid), int(uid))
+        become(int(uid), int(gid), [int(group) for group in groups.split(",")])
         system.be_inspectable()
 
 
 if __name__ == "__main__":
-    become(sys.argv[1])
+    become_user(sys.argv[1])
     try:
         serve()
     except EOFError:

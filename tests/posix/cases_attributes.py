@@ -4,6 +4,7 @@ import os
 import struct
 from functools import partial
 
+from tests.acceptance.child import as_other
 from tests.posix.calls import (
     AT_SYMLINK_NOFOLLOW,
     CAP_CHOWN,
@@ -18,7 +19,6 @@ from tests.posix.case import By, Difference, case
 from tests.posix.observe import (
     PAST,
     Seen,
-    as_other,
     content,
     extended,
     look,

@@ -5,10 +5,11 @@ import mmap
 import os
 import signal
 
+from tests.acceptance.child import end_of
 from tests.posix import calls
 from tests.posix.calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO, fallocate
 from tests.posix.case import Difference, case
-from tests.posix.observe import Seen, content, end_of, look, moved, opened, put, tried
+from tests.posix.observe import Seen, content, look, moved, opened, put, tried
 from tests.posix.template import BIG
 
 CHUNK = 128 * 1024

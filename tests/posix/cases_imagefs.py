@@ -5,8 +5,9 @@ import shutil
 import stat
 import subprocess
 
+from tests.acceptance.child import as_other
 from tests.posix.case import By, Difference, case
-from tests.posix.observe import Seen, as_other, opened, put, tried
+from tests.posix.observe import Seen, opened, put, tried
 from tests.posix.people import STRANGER, STRANGERS
 
 NO_TRUST = "Devices and set-user-id programs"

@@ -4,9 +4,10 @@ import fcntl
 import os
 import struct
 
+from tests.acceptance.child import in_child
 from tests.posix.calls import F_OFD_GETLK, F_OFD_SETLK
 from tests.posix.case import case
-from tests.posix.observe import Seen, in_child, tried
+from tests.posix.observe import Seen, tried
 
 _FLOCK = struct.Struct("hhqqi4x")
 

@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 
+from tests.acceptance.child import end_of
 from tests.posix import calls
 from tests.posix.calls import AT_EACCESS, AT_SYMLINK_NOFOLLOW, O_TMPFILE, faccessat2
 from tests.posix.case import By, Difference, case
-from tests.posix.observe import Seen, content, end_of, look, mode, moved, opened, put, tried
+from tests.posix.observe import Seen, content, look, mode, moved, opened, put, tried
 
 NEW = os.O_CREAT | os.O_WRONLY
 

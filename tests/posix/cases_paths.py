@@ -4,9 +4,10 @@ import os
 import socket
 from collections.abc import Callable
 
+from tests.acceptance.child import as_other
 from tests.posix.calls import AT_FDCWD, AT_SYMLINK_FOLLOW, linkat, renameat2
 from tests.posix.case import By, case
-from tests.posix.observe import Seen, as_other, opened, put, tried
+from tests.posix.observe import Seen, opened, put, tried
 from tests.posix.people import OWNER, OWNERS, STRANGER, STRANGERS
 
 

@@ -4,9 +4,10 @@ import os
 import stat
 import struct
 
+from tests.acceptance.child import as_other
 from tests.posix.calls import RENAME_EXCHANGE, renameat2
 from tests.posix.case import By, Difference, case
-from tests.posix.observe import Seen, as_other, content, extended, look, mode, opened, put, tried
+from tests.posix.observe import Seen, content, extended, look, mode, opened, put, tried
 from tests.posix.people import COLLEAGUE, OWNER, OWNERS, STRANGER, STRANGERS
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"

@@ -4,8 +4,9 @@ import ctypes
 import os
 from os import XATTR_CREATE, XATTR_REPLACE
 
+from tests.acceptance.child import as_other
 from tests.posix.case import By, Difference, case
-from tests.posix.observe import Seen, as_other, extended, moved, put, tried
+from tests.posix.observe import Seen, extended, moved, put, tried
 from tests.posix.people import STRANGER, STRANGERS
 
 LARGER = "Size of extended attributes"

@@ -2,15 +2,12 @@
 
 import errno
 import os
-import pickle
-import select
-import signal
 import stat
 import time
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
+from tests.acceptance.child import in_child
 from tests.posix import calls
 
 P = ParamSpec("P")
@@ -19,7 +16,6 @@ T = TypeVar("T")
 Seen = dict[str, Any]
 """What a case observed, by the names that it gives to its observations."""
 
-PATIENCE = 300.0
 PAST = 1_000_000_000_000_000_000
 """September 2001 in ns: a time that nothing is touched at."""
 
@@ -122,88 +118,6 @@ def pass_time(moment: int) -> None:
 
 
 # -- other processes --------------------------------------------------------------------
-
-
-class Child(AssertionError):
-    """A child broke down; the message is its traceback."""
-
-
-def in_child(function: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The result of a function that a child process of its own runs."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _answer(function, writer)
-    os.close(writer)
-    try:
-        ok, result = pickle.loads(_all_of(reader, pid, patience))
-    except EOFError:
-        ok, result = False, "The child ended without an answer"
-    finally:
-        os.close(reader)
-        _, status = os.waitpid(pid, 0)
-    if not ok:
-        raise Child(f"{result} (status {status})")
-    return result  # type: ignore[no-any-return]
-
-
-def _answer(function: Callable[[], T], writer: int) -> None:
-    """In the child: send the result, or the traceback of what broke it."""
-    try:
-        message = pickle.dumps((True, function()))
-    except BaseException:  # noqa: BLE001 - the parent raises it
-        message = pickle.dumps((False, traceback.format_exc()))
-    view = memoryview(message)
-    while view:
-        view = view[os.write(writer, view) :]
-    os._exit(0)
-
-
-def _all_of(reader: int, pid: int, patience: float) -> bytes:
-    parts: list[bytes] = []
-    deadline = time.monotonic() + patience
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
-            os.kill(pid, signal.SIGKILL)
-            raise Child(f"The child did not answer within {patience} s")
-        part = os.read(reader, 65536)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
-def end_of(function: Callable[[], object]) -> str:
-    """How a child that runs the function ends: by itself or by which signal."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            function()
-        except BaseException:  # noqa: BLE001 - its end tells
-            os.write(2, traceback.format_exc().encode())
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
-    return f"exit {os.WEXITSTATUS(status)}"
-
-
-def become(uid: int, gid: int, groups: Sequence[int] = ()) -> None:
-    """Be somebody else, for the rest of the process."""
-    os.setgroups(list(groups))
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-
-
-def as_other(uid: int, gid: int, function: Callable[[], T], groups: Sequence[int] = ()) -> T:
-    """The result of a function that somebody else runs."""
-
-    def run() -> T:
-        become(uid, gid, groups)
-        return function()
-
-    return in_child(run)
 
 
 def without(capability: int, function: Callable[[], T]) -> T:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tests.acceptance.child import become, in_child
 from tests.acceptance.fixtures import ROOT, at_home, ordinary_user, somebody
 from tests.acceptance.manifest import assert_equal
 from tests.acceptance.mounts import new_folder, remove_folder
 from tests.acceptance.person import Person
 from tests.posix.case import By, Case
-from tests.posix.observe import Seen, become, in_child
+from tests.posix.observe import Seen
 from tests.posix.people import EXTRA_GROUP
 
 NO_ALARM = re.compile("(?!)")

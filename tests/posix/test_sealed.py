@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.child import as_other
 from tests.acceptance.fixtures import ROOT, at_home
 from tests.acceptance.mounts import new_folder
 from tests.acceptance.person import Person
@@ -22,7 +23,7 @@ from tests.posix.calls import (
     renameat2,
     utimensat,
 )
-from tests.posix.observe import as_other, content, opened, tried
+from tests.posix.observe import content, opened, tried
 from tests.posix.people import STRANGER, STRANGERS
 from tests.posix.stages import NO_ALARM
 from tests.posix.template import BIG, standard
