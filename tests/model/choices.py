@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from tests.model.base import CAPABILITY, CHUNK, LONG
-from tests.model.system import SECOND, UTIME_NOW, UTIME_OMIT
+from tests.model.system import SECOND
 from tests.model.users import ALICE, BOB, TEAM
 from tests.model.world import World
+from tests.posix.calls import UTIME_NOW, UTIME_OMIT
 
 T = TypeVar("T")
 FILE, FOLDER, LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
@@ -40,7 +41,6 @@ XATTRS = ("user.a", "user.b", "user.ü", "trusted.a", "security.a", "security.ca
           "nonsense", "system.a", "user." + "n" * 250, "user." + "n" * 251,
           "system.posix_acl_access", "system.posix_acl_default")  # fmt: skip
 VALUES = (b"", b"x", b"\0binary\xff", b"v" * 200)
-ACL_TAGS = (1, 4, 32, 2, 8, 16)
 
 
 class Choices:

@@ -16,6 +16,7 @@ import struct
 from typing import Any, NamedTuple
 
 from tests.model import system
+from tests.posix.calls import UTIME_NOW, UTIME_OMIT, getdents
 
 _LOCK = struct.Struct("hhqqi4x")
 _SHOWN = 48
@@ -312,7 +313,7 @@ class Side:
         system.utimens(fd, rest or None, atime, mtime, follow)
         target = self.named(path)
         status = os.stat(target, follow_symlinks=follow) if rest else os.stat(target)
-        special = {system.UTIME_NOW, system.UTIME_OMIT}
+        special = {UTIME_NOW, UTIME_OMIT}
         return (
             0 if atime in special else status.st_atime_ns,
             0 if mtime in special else status.st_mtime_ns,
@@ -373,7 +374,7 @@ class Side:
         positions = self.positions.setdefault(slot, [])
         found: list[bytes] = []
         while len(found) < count:
-            entries = system.getdents(self.fd(slot), DIRENT_SIZE)
+            entries = getdents(self.fd(slot), DIRENT_SIZE)
             if not entries:
                 return initial, [*found, b""]
             for entry in entries:

@@ -1,44 +1,24 @@
-"""System calls that Python has no function for, or hides the errors of."""
+"""System calls on descriptors and mappings that Python has no function for, or hides the errors of."""
 
 import ctypes
 import mmap
 import os
 import struct
-from typing import NamedTuple
+
+from tests.posix.calls import AT_SYMLINK_NOFOLLOW, UTIME_NOW, UTIME_OMIT, checked
 
 _libc = ctypes.CDLL(None, use_errno=True)
-for _name in ("mmap", "pread", "pwrite", "syscall"):
+for _name in ("mmap", "pread", "pwrite"):
     getattr(_libc, _name).restype = ctypes.c_long
 
-AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
-UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 SECOND = 10**9
 PAGE = 4096
 
-_GETDENTS64 = 217 if os.uname().machine == "x86_64" else 61
-_DIRENT = struct.Struct("<QqHB")
 _PR_SET_DUMPABLE = 4
 
 
-class Entry(NamedTuple):
-    """One name of getdents(2); `position` is where to go on behind it."""
-
-    name: bytes
-    kind: int
-    ino: int
-    position: int
-
-
-def _checked(result: int) -> int:
-    if result == -1:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
-
-
 def rename(old_fd: int, old: bytes, new_fd: int, new: bytes, flags: int) -> None:
-    _checked(_libc.renameat2(old_fd, old, new_fd, new, flags))
+    checked(_libc.renameat2(old_fd, old, new_fd, new, flags))
 
 
 def utimens(fd: int, path: bytes | None, atime: int, mtime: int, follow: bool) -> None:
@@ -49,29 +29,16 @@ def utimens(fd: int, path: bytes | None, atime: int, mtime: int, follow: bool) -
         fields += [0, time] if special else list(divmod(time, SECOND))
     times = struct.pack("<qqqq", *fields)
     flags = 0 if follow or path is None else AT_SYMLINK_NOFOLLOW
-    _checked(_libc.utimensat(fd, path, times, flags))
-
-
-def getdents(fd: int, size: int) -> list[Entry]:
-    """The next names of a directory, as many as `size` bytes hold."""
-    buffer = ctypes.create_string_buffer(size)
-    length = _checked(_libc.syscall(_GETDENTS64, fd, buffer, ctypes.c_long(size)))
-    entries, at = [], 0
-    while at < length:
-        ino, position, size_of_this, kind = _DIRENT.unpack_from(buffer, at)
-        name = buffer.raw[at + _DIRENT.size : at + size_of_this].split(b"\0", 1)[0]
-        entries.append(Entry(name, kind, ino, position))
-        at += size_of_this
-    return entries
+    checked(_libc.utimensat(fd, path, times, flags))
 
 
 def syncfs(fd: int) -> None:
-    _checked(_libc.syncfs(fd))
+    checked(_libc.syncfs(fd))
 
 
 def be_inspectable() -> None:
     """A process that changed its user may not see its own /proc/self/fd without this."""
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
+    checked(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))
 
 
 class Mapping:
@@ -83,7 +50,7 @@ class Mapping:
         address = _libc.mmap(
             None, ctypes.c_size_t(length), protection, flags, fd, ctypes.c_long(offset)
         )
-        self.address = _checked(address)
+        self.address = checked(address)
         self.length = length
         self.offset = offset
         self.file = os.dup(fd)
@@ -98,7 +65,7 @@ class Mapping:
         written = _libc.pwrite(
             self.through, ctypes.c_void_p(self.address + offset), ctypes.c_size_t(size), 0
         )
-        return os.pread(self.through, _checked(written), 0)
+        return os.pread(self.through, checked(written), 0)
 
     def write(self, offset: int, data: bytes) -> int:
         """Writes nothing behind the end of the file: what comes of that is not defined."""
@@ -110,11 +77,11 @@ class Mapping:
         read = _libc.pread(
             self.through, ctypes.c_void_p(self.address + offset), ctypes.c_size_t(len(data)), 0
         )
-        return _checked(read)
+        return checked(read)
 
     def sync(self) -> None:
         length = ctypes.c_size_t(self.length)
-        _checked(_libc.msync(ctypes.c_void_p(self.address), length, 4))
+        checked(_libc.msync(ctypes.c_void_p(self.address), length, 4))
 
     def close(self) -> None:
         _libc.munmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self.length))

@@ -4,7 +4,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -20,14 +20,18 @@ FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FICLONE = 0x80086601, 0x40086602, 0x40049409
 O_TMPFILE = 0o20000000 | os.O_DIRECTORY
 CAP_CHOWN, CAP_FSETID, CAP_MKNOD, CAP_LINUX_IMMUTABLE = 0, 4, 27, 9
 
-_SYS_GETDENTS64, _SYS_FACCESSAT2, _SYS_CAPGET, _SYS_CAPSET = 217, 439, 125, 126
-_SYS_FCHMODAT2 = 452
+_SYS_FACCESSAT2, _SYS_FCHMODAT2 = 439, 452
+_SYS_GETDENTS64, _SYS_CAPGET, _SYS_CAPSET = (
+    (217, 125, 126) if os.uname().machine == "x86_64" else (61, 90, 91)
+)
+_DIRENT = struct.Struct("<QqHB")
 _CAPABILITY_VERSION = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _checked(result: int) -> int:
+def checked(result: int) -> int:
+    """The result of a function of C that says -1 for an error; raises OSError."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -36,7 +40,7 @@ def _checked(result: int) -> int:
 
 def call(name: str, *args: Any) -> int:
     """A function of the C library by name; raises OSError."""
-    return _checked(getattr(_libc, name)(*args))
+    return checked(getattr(_libc, name)(*args))
 
 
 def renameat2(old: str, new: str, flags: int) -> None:
@@ -48,11 +52,11 @@ def linkat(fd: int, path: str, new: str, flags: int) -> None:
 
 
 def faccessat2(path: str, mode: int, flags: int) -> None:
-    _checked(_libc.syscall(_SYS_FACCESSAT2, AT_FDCWD, os.fsencode(path), mode, flags))
+    checked(_libc.syscall(_SYS_FACCESSAT2, AT_FDCWD, os.fsencode(path), mode, flags))
 
 
 def fchmodat2(path: str, mode: int, flags: int) -> None:
-    _checked(_libc.syscall(_SYS_FCHMODAT2, AT_FDCWD, os.fsencode(path), mode, flags))
+    checked(_libc.syscall(_SYS_FCHMODAT2, AT_FDCWD, os.fsencode(path), mode, flags))
 
 
 class _Timespec(ctypes.Structure):
@@ -76,19 +80,28 @@ def ioctl(fd: int, request: int, argument: int = 0) -> int:
     return value.value
 
 
-def getdents(fd: int, size: int) -> list[tuple[int, int, int, bytes]]:
-    """One getdents64: inode, position behind, type and name of each entry; none at the end."""
+class DirectoryEntry(NamedTuple):
+    """One name of getdents(2); `position` is where to go on behind it."""
+
+    ino: int
+    position: int
+    kind: int
+    name: bytes
+
+
+def getdents(fd: int, size: int) -> list[DirectoryEntry]:
+    """The next names of a directory, as many as `size` bytes hold; none at the end."""
     buffer = ctypes.create_string_buffer(size)
-    length = _checked(_libc.syscall(_SYS_GETDENTS64, fd, buffer, size))
+    length = checked(_libc.syscall(_SYS_GETDENTS64, fd, buffer, ctypes.c_long(size)))
     return list(_entries(buffer.raw[:length]))
 
 
-def _entries(raw: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+def _entries(raw: bytes) -> Iterator[DirectoryEntry]:
     at = 0
     while at < len(raw):
-        ino, position, length, kind = struct.unpack_from("<QqHB", raw, at)
-        name = raw[at + 19 : at + length].split(b"\0", 1)[0]
-        yield ino, position, kind, name
+        ino, position, length, kind = _DIRENT.unpack_from(raw, at)
+        name = raw[at + _DIRENT.size : at + length].split(b"\0", 1)[0]
+        yield DirectoryEntry(ino, position, kind, name)
         at += length
 
 
@@ -96,11 +109,11 @@ def drop_capability(number: int) -> None:
     """Give up one effective capability of this process."""
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION, 0), 8)
     data = ctypes.create_string_buffer(24)
-    _checked(_libc.syscall(_SYS_CAPGET, header, data))
+    checked(_libc.syscall(_SYS_CAPGET, header, data))
     words = list(struct.unpack("<6I", data.raw))
     words[3 * (number // 32)] &= ~(1 << number % 32)
     new = ctypes.create_string_buffer(struct.pack("<6I", *words), 24)
-    _checked(_libc.syscall(_SYS_CAPSET, header, new))
+    checked(_libc.syscall(_SYS_CAPSET, header, new))
 
 
 def name_to_handle(path: str) -> bytes:
