@@ -23,6 +23,7 @@ from tests.acceptance.person import Person, wait_until
 from tests.crash.deeds import Deeds
 from tests.crash.journal import Journal
 from tests.crash.manager import FILES, call
+from tests.seed import SEED
 
 pytestmark = [
     pytest.mark.mount,
@@ -166,9 +167,8 @@ def crew(root: Person, tmp_path: Path) -> Iterator[Crew]:
 
 
 def seeds() -> range:
-    first = int(os.environ.get("IMAGEFS_TEST_SEED", str(random.randrange(10**6))))
-    print(f"IMAGEFS_TEST_SEED={first}")
-    return range(first, first + KILLS)
+    print(f"IMAGEFS_TEST_SEED={SEED}")
+    return range(SEED, SEED + KILLS)
 
 
 def test_nothing_that_returned_is_lost(root: Person, crew: Crew, tmp_path: Path) -> None:

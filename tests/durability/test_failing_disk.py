@@ -32,10 +32,10 @@ from tests.durability.operations import (
 )
 from tests.durability.recording import Fault, RecordingDisk
 from tests.durability.story import OPTIONS
+from tests.seed import SEED
 from tests.vfs.conftest import View
 
 ALL = os.environ.get("IMAGEFS_TEST_FAULTS") == "all"
-SEED = int(os.environ.get("IMAGEFS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 SHARE = 8
 KINDS_EACH = 2
 """Without all: one call in so many, in so many of the kinds for each operation."""

@@ -30,10 +30,10 @@ from tests.durability.story import (
     facts_of,
     names_of,
 )
+from tests.seed import SEED
 from tests.vfs.conftest import View
 
 LOSSES = int(os.environ.get("IMAGEFS_TEST_POWER_LOSSES", "400"))
-SEED = int(os.environ.get("IMAGEFS_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
 
 @pytest.fixture

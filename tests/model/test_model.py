@@ -1,7 +1,6 @@
 """An instance does what a directory of the host does, whatever happens to both."""
 
 import os
-import random
 import stat
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.acceptance.mounts import new_folder, remove_folder
 from tests.model.machine import machine_in
 from tests.model.session import Session
+from tests.seed import SEED
 
 pytestmark = [pytest.mark.mount, pytest.mark.root]
 
@@ -79,10 +79,9 @@ def test_a_write_through_a_map_takes_set_id_bits_away(session: Session) -> None:
 
 
 def test_random_scripts(session: Session) -> None:
-    first = int(os.environ.get("IMAGEFS_TEST_SEED", str(random.randrange(10**6))))
-    print(f"IMAGEFS_TEST_SEED={first}")
+    print(f"IMAGEFS_TEST_SEED={SEED}")
     end = time.monotonic() + SECONDS
-    number = first
+    number = SEED
     while time.monotonic() < end:
         try:
             run_state_machine_as_test(seed(number)(machine_in(session)), settings=SETTINGS)
@@ -92,5 +91,5 @@ def test_random_scripts(session: Session) -> None:
             raise
         number += 1
     print(
-        f"{session.operations} operations in {session.worlds} scripts, seeds {first} to {number - 1}"
+        f"{session.operations} operations in {session.worlds} scripts, seeds {SEED} to {number - 1}"
     )

@@ -17,10 +17,10 @@ from tests.acceptance.person import Person
 from tests.acceptance.test_programs import let_reach_registries
 from tests.programs.ending import unmounted_in_order
 from tests.programs.packages import Repository
+from tests.seed import SEED
 
 pytestmark = [pytest.mark.mount, pytest.mark.root]
 
-SEED = int(os.environ.get("IMAGEFS_TEST_SEED", str(random.randrange(10**6))))
 # Here two runs of the same commands differ anywhere.
 CHANGING = re.compile(rb"\./(proc|run|tmp|var/log|var/cache|var/lib/apt|var/lib/dpkg/lock.*)(/|$)")
 MTIME = re.compile(r" mtime=\d+")

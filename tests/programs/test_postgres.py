@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.person import Person, wait_until
 from tests.programs.ending import unmounted_in_order
 from tests.programs.postgres import PATIENCE, Ledger, Promise, Server, problems, working
+from tests.seed import SEED
 
 pytestmark = [
     pytest.mark.mount,
@@ -27,8 +28,6 @@ ROUNDS = int(os.environ.get("IMAGEFS_TEST_ROUNDS", "3"))
 CLONES = 2
 LEDGERS = 2
 LONGEST = 1.5
-EVERYBODY = ("--allow-other",)
-SEED = int(os.environ.get("IMAGEFS_TEST_SEED", str(random.randrange(10**6))))
 
 
 class Place:

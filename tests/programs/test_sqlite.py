@@ -19,6 +19,7 @@ from tests.acceptance.fixtures import ROOT
 from tests.acceptance.person import Person, wait_until
 from tests.programs import sqlite_writer
 from tests.programs.ending import unmounted_in_order
+from tests.seed import SEED
 
 pytestmark = [
     pytest.mark.mount,
@@ -28,7 +29,6 @@ pytestmark = [
 ]
 
 ROUNDS = int(os.environ.get("IMAGEFS_TEST_ROUNDS", "3"))
-SEED = int(os.environ.get("IMAGEFS_TEST_SEED", str(random.randrange(10**6))))
 WRITERS = 3
 KILLS = 6
 PATIENCE = 120.0
