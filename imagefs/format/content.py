@@ -21,7 +21,6 @@ from imagefs.model import CHUNK_SIZE, OBJECT_ID_SIZE, ObjectId
 
 FANOUT_BITS: Final = 10
 FANOUT: Final = 1 << FANOUT_BITS
-NODE_SIZE: Final = FANOUT * OBJECT_ID_SIZE
 NO_ID: Final = bytes(OBJECT_ID_SIZE)
 
 _ZEROS: Final = bytes(CHUNK_SIZE)

@@ -1,7 +1,7 @@
 """Taking away another account's image that is in use and no longer shared.
 
 Its owner's daemon changes the catalog and knows nothing of this mount. So while another
-account's images are in use here, the catalog is looked at once a second. What is shared no
+account's images are in use here, the catalog is looked at twice a second. What is shared no
 longer is refused from then on, whatever is open, and the kernel is told to forget the name
 and every page of files that are open; instances made of the image are not touched.
 """

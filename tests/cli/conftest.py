@@ -8,12 +8,13 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.acceptance.mounts import detach_below
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 20.0
@@ -95,28 +96,14 @@ def wait_for_end(process: int) -> None:
     os.close(process)
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    """Waits for something that another process does."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"Waited in vain for {what}"
-        time.sleep(0.002)
-
-
 @pytest.fixture
 def shell(own_home: Path) -> Iterator[Shell]:
     own_home.mkdir(parents=True)
     shell = Shell(own_home)
     yield shell
-    if shell.mountpoint in mounts():
-        subprocess.run(["umount", "-l", shell.mountpoint], check=True)
+    detach_below(own_home)
     for alarm in ("Traceback", "ERROR", "WARNING"):
         assert alarm not in shell.log()
-
-
-def mounts() -> set[Path]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return {Path(line.split()[4]) for line in lines}
 
 
 @pytest.fixture

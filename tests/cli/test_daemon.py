@@ -12,7 +12,8 @@ import pytest
 from imagefs.cli import text
 from imagefs.daemon.lock import AccountLock
 from imagefs.errors import Busy
-from tests.cli.conftest import ROOT, Shell, wait_until
+from tests.acceptance.person import wait_until
+from tests.cli.conftest import ROOT, Shell
 
 
 def test_a_lock_has_one_holder(tmp_path: Path) -> None:

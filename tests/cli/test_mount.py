@@ -16,7 +16,8 @@ import pytest
 from imagefs.cli.main import run
 from imagefs.daemon import mountpoint, serve
 from imagefs.errors import MountError
-from tests.cli.conftest import Shell, wait_for_end, wait_until
+from tests.acceptance.person import wait_until
+from tests.cli.conftest import Shell, wait_for_end
 
 pytestmark = pytest.mark.mount
 

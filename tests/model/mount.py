@@ -5,7 +5,6 @@ import select
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from imagefs.model import ObjectId
 from imagefs.store import Store
 from imagefs.transfer.import_directory import import_directory
 from imagefs.vfs.node import INO_BITS
+from tests.acceptance.person import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ACCOUNT = "model"
@@ -121,10 +121,7 @@ class Mount:
 
     def wait_for_rest(self) -> None:
         """Until no overlay has a file open."""
-        deadline = time.monotonic() + PATIENCE
-        while self._open_overlays():
-            assert time.monotonic() < deadline, "An overlay does not come to rest"
-            time.sleep(0.005)
+        wait_until(lambda: not self._open_overlays(), "all overlays to rest", PATIENCE)
 
     def _open_overlays(self) -> int:
         folder = Path(f"/proc/{self.pid}/fd")

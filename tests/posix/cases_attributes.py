@@ -366,9 +366,6 @@ def times_are_kept_to_the_nanosecond() -> Seen:
     return seen
 
 
-FAR = Difference("Times", -(2**63))
-
-
 @case(differs={
     "far before": Difference("Times", -(2**63)),
     "before": Difference("Times", -(2**31 + 5) * 10**9),
