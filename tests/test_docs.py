@@ -87,6 +87,17 @@ def test_commands_in_the_readme_exist() -> None:
     assert set(COMMAND.findall(text)) - PROSE <= commands()
 
 
+def test_every_setting_of_the_tests_is_told() -> None:
+    read = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r"[\"'](IMAGEFS_TEST_\w+)[\"']", path.read_text(encoding="utf-8"))
+    }
+    told = (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
+    assert read
+    assert not [name for name in sorted(read) if f"`{name}" not in told]
+
+
 @pytest.mark.parametrize("name", ["design.md", "contributing.md"])
 def test_the_layers_are_told_as_they_are_tested(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
