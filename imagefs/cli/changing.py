@@ -20,7 +20,10 @@ from imagefs.errors import ImagefsError, InvalidArgument
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @at_place
 def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
-    """Make instances of IMAGE: all of them, or none if one can't be made."""
+    """Make instances of IMAGE, all of them or none.
+
+    Where one can't be made, none is.
+    """
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidArgument(f"Name {twice} is given twice: every instance needs its own")
@@ -33,7 +36,10 @@ def clone_command(place: Place, image: str, names: tuple[str, ...]) -> None:
 @click.argument("name")
 @at_place
 def commit_command(place: Place, instance: str, name: str) -> None:
-    """Store the present state of INSTANCE as the new image NAME; prints its digest."""
+    """Store the present state of INSTANCE as the new image NAME.
+
+    Prints its digest. The instance stays as it is.
+    """
     with open_session(place) as session, Waiting(f"Committing {instance}"):
         session.sync()
         committed = session.call(Commit(meant(session, instance), name))
@@ -44,7 +50,11 @@ def commit_command(place: Place, instance: str, name: str) -> None:
 @click.argument("instance", type=INSTANCE)
 @at_place
 def reset_command(place: Place, instance: str) -> None:
-    """Put INSTANCE back to the state of the image it came from."""
+    """Put INSTANCE back to the state of the image it came from.
+
+    The state that it leaves counts as deleted: rename the instance, and `imagefs undelete`
+    brings that state back.
+    """
     with open_session(place) as session:
         session.call(Reset(meant(session, instance)))
 
@@ -53,7 +63,10 @@ def reset_command(place: Place, instance: str) -> None:
 @click.argument("image", type=IMAGE)
 @at_place
 def seal_command(place: Place, image: str) -> None:
-    """Turn the draft IMAGE into an image that never changes; prints its digest."""
+    """Turn the draft IMAGE into an image that never changes.
+
+    Prints its digest.
+    """
     with open_session(place) as session, Waiting(f"Sealing {image}"):
         session.sync()
         sealed = session.call(Seal(meant(session, image)))
@@ -64,9 +77,10 @@ def seal_command(place: Place, image: str) -> None:
 @click.argument("references", nargs=-1, required=True, type=EITHER, metavar="REF...")
 @at_place
 def rm_command(place: Place, references: tuple[str, ...]) -> None:
-    """Delete images and instances, whatever they hold; `imagefs undelete` brings them back.
+    """Delete images and instances, whatever they hold.
 
-    Of several it deletes what it can, and says which it could not delete.
+    `imagefs undelete` brings them back. Of several it deletes what it can, and says which it
+    could not delete.
     """
     _each(place, references, Remove)
 
@@ -75,7 +89,10 @@ def rm_command(place: Place, references: tuple[str, ...]) -> None:
 @click.argument("references", nargs=-1, required=True, type=DELETED, metavar="REF...")
 @at_place
 def undelete_command(place: Place, references: tuple[str, ...]) -> None:
-    """Bring back what was deleted."""
+    """Bring back what was deleted.
+
+    Of several that bear the name, that is the one deleted last. `imagefs ls --deleted` lists all.
+    """
     _each(place, references, Undelete)
 
 

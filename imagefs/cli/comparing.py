@@ -48,7 +48,10 @@ def diff_command(place: Place, old: str, new: str, as_json: bool) -> None:
 @click.argument("reference", type=EITHER)
 @at_place
 def dump_command(place: Place, reference: str) -> None:
-    """Print an image or instance as text: one line for every entry, with every attribute."""
+    """Print an image or instance as text, one line for each entry.
+
+    The lines have every attribute, and digests of contents.
+    """
     from imagefs.tree.dump import dump
 
     with _trees(place, reference) as (tree,):

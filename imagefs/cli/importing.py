@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.argument("name")
 @at_place
 def import_command(place: Place, source: str, name: str) -> None:
-    """Make the image NAME from the directory SOURCE; prints its digest.
+    """Make the image NAME from the directory SOURCE.
 
-    Modes, owners, times, extended attributes, ACLs, hard links, devices and holes are kept.
-    SOURCE itself becomes the root of the image; symlinks are never followed.
+    Prints its digest. Modes, owners, times, extended attributes, ACLs, hard links, devices and
+    holes are kept. SOURCE itself becomes the root of the image; symlinks are never followed.
     """
     if not Path(source).exists():
         raise NotFound(f"There is no {source}")

@@ -20,7 +20,7 @@ _DEFAULT_MOUNTPOINT = "~/cloud"
 @click.argument("mountpoint", required=False, type=click.Path(readable=False))
 @at_place
 @click.option("--seal-after", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS",
-              help="Seal a draft nobody writes to; 0 for never.  [default: 60]")  # fmt: skip
+              help="Seal a draft nobody writes to (default: 60; 0: never).")  # fmt: skip
 @click.option("--allow-other", is_flag=True, help="Let everybody in, as far as modes allow.")
 @click.option("--owner", metavar="USER", help="The user whose view this is (for root).")
 @click.option("--foreground", is_flag=True, help="Do not go into the background.")
@@ -34,7 +34,10 @@ def mount_command(
     owner: str | None,
     foreground: bool,
 ) -> None:
-    """Mount an account's images and instances at MOUNTPOINT (default: ~/cloud)."""
+    """Mount images and instances at MOUNTPOINT (default: ~/cloud).
+
+    Comes back when everything is there. A missing MOUNTPOINT is made, and so is a missing store.
+    """
     from imagefs.daemon.settings import MountSettings
 
     settings = MountSettings(
@@ -94,9 +97,10 @@ def _serve_here(settings: Any, debug: bool) -> None:
     "mountpoint", required=False, type=click.Path(readable=False), default=_DEFAULT_MOUNTPOINT
 )
 def umount_command(mountpoint: str) -> None:
-    """End the mount at MOUNTPOINT; comes back when its daemon has put everything away.
+    """End the mount at MOUNTPOINT (default: ~/cloud).
 
-    A mount that is visible at other places, too (`mount --bind`), is left as it is.
+    Comes back when its daemon has put everything away. A mount that is visible at other places,
+    too (`mount --bind`), is left as it is.
     """
     from imagefs.daemon import mountpoint as mountpoints
 

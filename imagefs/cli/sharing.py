@@ -27,6 +27,9 @@ def share_command(place: Place, image: str, accounts: tuple[str, ...]) -> None:
 @click.argument("accounts", nargs=-1, required=True, metavar="ACCOUNT...")
 @at_place
 def unshare_command(place: Place, image: str, accounts: tuple[str, ...]) -> None:
-    """End sharing IMAGE with accounts; instances that they made of it stay."""
+    """End sharing IMAGE with accounts.
+
+    Instances that they made of it stay.
+    """
     with open_session(place) as session:
         session.call(Unshare(meant(session, image), list(accounts)))

@@ -53,11 +53,11 @@ class _Overlays:
 @at_place
 @click.option("--json", "as_json", is_flag=True, help="The list of problems for programs.")
 def verify_command(place: Place, as_json: bool) -> None:
-    """Check that everything the store should have is there and good; exits with 5 if not.
+    """Check that everything in the store is there and good.
 
-    Every image of the store is read and compared with its checksums, and every instance and
-    draft of the account is checked for contradictions, also what was deleted and can still be
-    brought back. Each problem is one line. Nothing is repaired.
+    Exits with 5 if not. Every image of the store is read and compared with its checksums, and
+    every instance and draft of the account is checked for contradictions, also what was deleted
+    and can still be brought back. Each problem is one line. Nothing is repaired.
     """
     found: list[Problem] = []
     with Counter("Verifying") as counter:

@@ -254,6 +254,8 @@ def test_help_and_version(shell: Shell) -> None:
     for command in ("mount", "umount", "ls", "import", "clone", "commit", "diff"):
         assert command in text
         assert "Usage: imagefs" in shell(command, "--help")
+    listed = text.partition("Commands:")[2].splitlines()
+    assert not [line for line in listed if line.endswith("...")], "click cut a sentence short"
 
 
 def test_debug_shows_where_an_error_comes_from(shell: Shell) -> None:
