@@ -26,6 +26,11 @@ def count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def counted(value: int, one: str, more: str = "") -> str:
+    """A number of things: `1 image`, `6,768 images`; `more` where that is not `one` with an s."""
+    return f"{count(value)} {one if value == 1 else more or one + 's'}"
+
+
 def moment(ns: int | None) -> str:
     """A time in the local zone, to the second."""
     if not ns:

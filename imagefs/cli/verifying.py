@@ -107,16 +107,17 @@ def _told(summary: Summary, problems: int) -> str:
 
 
 def _sentences(summary: Summary, problems: int) -> Iterator[str]:
-    verdict = f"{text.count(problems)} problems" if problems else "No problems"
+    verdict = text.counted(problems, "problem") if problems else "No problems"
     yield (
-        f"{verdict} in {text.count(summary.images)} images and"
-        f" {text.count(summary.instances)} instances: {text.count(summary.entries)} entries,"
-        f" {text.count(summary.objects)} objects with {text.size(summary.bytes)}"
+        f"{verdict} in {text.counted(summary.images, 'image')} and"
+        f" {text.counted(summary.instances, 'instance')}:"
+        f" {text.counted(summary.entries, 'entry', 'entries')},"
+        f" {text.counted(summary.objects, 'object')} with {text.size(summary.bytes)}"
     )
     if summary.unneeded_objects or summary.unneeded_overlays:
         yield (
-            f"Not needed by any of them: {text.count(summary.unneeded_objects)} objects,"
-            f" {text.count(summary.unneeded_overlays)} overlays"
+            f"Not needed by any of them: {text.counted(summary.unneeded_objects, 'object')},"
+            f" {text.counted(summary.unneeded_overlays, 'overlay')}"
         )
     for account in summary.elsewhere:
         yield f"Not looked at: instances and drafts of account {account} (--account {account})"

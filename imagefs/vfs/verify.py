@@ -103,15 +103,19 @@ class Verification:
 
     def _sum_up(self, rows: list[TreeRow], objects: ObjectCheck, trees: TreeCheck) -> None:
         summary = self.summary
-        summary.images = sum(row.kind is Kind.IMAGE for row in rows)
-        summary.instances = len(rows) - summary.images
+        checked = [row for row in rows if self._is_checked(row)]
+        summary.images = sum(row.kind is Kind.IMAGE for row in checked)
+        summary.instances = len(checked) - summary.images
         summary.entries, summary.objects, summary.bytes = (
             trees.entries, objects.objects, objects.bytes,
         )  # fmt: skip
         summary.unneeded_objects = max(self._store.objects() - objects.objects, 0)
         summary.unneeded_overlays = self._leftovers(rows)
-        others = {row.account for row in rows if row.state is not State.SEALED}
-        summary.elsewhere = sorted(others - {self._account})
+        summary.elsewhere = sorted({row.account for row in rows if not self._is_checked(row)})
+
+    def _is_checked(self, row: TreeRow) -> bool:
+        """Whether all of it is looked at; other accounts' overlays are not."""
+        return row.state is State.SEALED or row.account == self._account
 
     def _leftovers(self, rows: list[TreeRow]) -> int:
         """Overlays on disk that no row names."""
@@ -162,7 +166,7 @@ class Verification:
 
     def _check_overlays(self, rows: list[TreeRow], trees: TreeCheck) -> Iterator[Problem]:
         for row in rows:
-            if row.account == self._account and row.state is not State.SEALED:
+            if row.state is not State.SEALED and self._is_checked(row):
                 yield from _bounded([self._called(row)], self._check_overlay(row, trees))
 
     def _check_overlay(self, row: TreeRow, trees: TreeCheck) -> Iterator[Problem]:

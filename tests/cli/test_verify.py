@@ -99,7 +99,7 @@ def test_garbage_is_told_apart(used: Shell, verify: Verifying) -> None:
     leftover.mkdir(parents=True)
     (leftover / "heap").write_bytes(b"x")
     assert verify.problems() == []
-    assert re.search(r"Not needed by any of them: \d+ objects, 1 overlays", verify()[2])
+    assert re.search(r"Not needed by any of them: \d+ objects, 1 overlay\n", verify()[2])
 
 
 def test_other_accounts_trees_are_checked_and_their_overlays_are_named(
@@ -108,6 +108,7 @@ def test_other_accounts_trees_are_checked_and_their_overlays_are_named(
     code, _, told = verify("--account", "ann")
     assert code == CLEAN
     assert "instances and drafts of account root (--account root)" in told
+    assert told.startswith("No problems in 1 image and 0 instances: "), "what was looked at counts"
 
 
 # -- damage -----------------------------------------------------------------------------------
