@@ -173,13 +173,13 @@ class Namespace:
     def attributes(self, place: Place) -> Attributes:
         """Attributes of a place, owned by whoever owns the view."""
         if place.kind in places.LINKS:
-            mode, size = stat.S_IFLNK | 0o777, len(self.readlink(place))
+            mode, size, nlink = stat.S_IFLNK | 0o777, len(self.readlink(place)), 1
         else:
             private = place is places.TOP and self._options.enforced
             limited = private and not self._options.open_to_all
-            mode, size = stat.S_IFDIR | (_OWNER_ONLY if limited else _OPEN), 0
+            mode, size, nlink = stat.S_IFDIR | (_OWNER_ONLY if limited else _OPEN), 0, 2
         return Attributes(
-            ino=place.ino, mode=mode, nlink=2, uid=self._options.uid, gid=self._options.gid,
+            ino=place.ino, mode=mode, nlink=nlink, uid=self._options.uid, gid=self._options.gid,
             rdev=0, size=size, blocks=0, atime=self._changed, mtime=self._changed,
             ctime=self._changed,
         )  # fmt: skip

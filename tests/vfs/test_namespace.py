@@ -114,6 +114,7 @@ def test_an_alias_clones_its_target(base: View) -> None:
     base.symlink("base", "images/stable")
     entry = base.entry("images/stable")
     assert stat.S_ISLNK(entry.attributes.mode)
+    assert entry.attributes.nlink == 1
     assert base.run(base.vfs.readlink, entry.node) == b"base"
     assert base.ls("images") == ["base", "stable"]
     base.mkdir("instances/stable/n1")
