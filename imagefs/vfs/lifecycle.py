@@ -302,7 +302,12 @@ class Lifecycle:
                 f"Nothing deleted bears the name {reference}; `imagefs ls --deleted` lists what does"
             )
         self._volumes.tree(row.manifest)
-        row = self._catalog.undelete(row)
+        try:
+            row = self._catalog.undelete(row)
+        except Exists as error:
+            raise Exists(
+                f"{reference} can't be brought back while its name is taken: rename what has it"
+            ) from error
         if self._volumes.in_use(row.number) is not None:
             self._volumes.open(row)
         self.superseded(row)

@@ -50,6 +50,14 @@ def test_clone_commit_reset_rm_undelete(either: Shell) -> None:
     assert names(either, "images") == ["base", "committed"]
 
 
+def test_what_a_reset_left_comes_back_once_its_name_is_free(either: Shell) -> None:
+    either("clone", "base", "one")
+    either("reset", "base/one")
+    assert "rename" in either.refused("undelete", "base/one", code=4)
+    either("rm", "base/one")
+    assert either("undelete", "base/one") == ""
+
+
 def test_errors_have_one_line_and_a_code(either: Shell) -> None:
     assert "absent" in either.refused("show", "absent", code=3)
     assert "absent" in either.refused("clone", "absent", "x", code=3)
