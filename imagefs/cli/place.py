@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from imagefs.errors import AccessDenied
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UID_MAP = Path("/proc/self/uid_map")
@@ -63,11 +65,26 @@ def resolve(store: str | None, account: str | None) -> Place:
     return Place(Path(os.path.realpath(path)), account or login_name())
 
 
+def _check_enterable(store: Path) -> None:
+    """Raise AccessDenied for a store that belongs to somebody who keeps it to himself."""
+    try:
+        os.stat(store / "format")
+    except PermissionError as error:
+        raise AccessDenied(
+            f"Store {store} can't be entered ({error.strerror}): it belongs to somebody else;"
+            " --store or IMAGEFS_STORE names another"
+        ) from error
+    except OSError:
+        pass  # what else is wrong with it, and whether that matters, is seen later
+
+
 def at_place(function: F) -> Callable[..., Any]:
     """Give a command the options --store and --account; it gets a Place first."""
 
     def wrapped(*, store: str | None, account: str | None, **arguments: Any) -> Any:
-        return function(resolve(store, account), **arguments)
+        place = resolve(store, account)
+        _check_enterable(place.store)
+        return function(place, **arguments)
 
     update_wrapper(wrapped, function)
     # `update_wrapper` takes over click's parameters: those of the options below go first.
