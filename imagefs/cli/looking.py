@@ -33,6 +33,8 @@ def _json_option(function: Any) -> Any:
 def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> None:
     """List images, instances or both; or what is shared with whom."""
     if what == _SHARED:
+        if deleted:
+            raise click.UsageError("What is shared cannot be --deleted: choose images or instances")
         _list_shared(place, as_json)
         return
     wanted = [what] if what else list(_KINDS)

@@ -243,6 +243,7 @@ def test_without_a_store(shell: Shell) -> None:
 def test_bad_usage(shell: Shell) -> None:
     assert "frobnicate" in shell.refused("frobnicate", code=2)
     assert "--frobnicate" in shell.refused("ls", "--frobnicate", code=2)
+    assert "--deleted" in shell.refused("ls", "shared", "--deleted", code=2)
     shell.refused("clone", "base", code=2)
 
 
