@@ -29,8 +29,11 @@ async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
     while True:
         try:
             await _wait_until_due(vfs, operations)
-            for step in vfs.tick():
-                await _do(step, operations, steps)
+            async with trio.open_nursery() as meanwhile:
+                meanwhile.start_soon(_watch, vfs, operations, steps)
+                for step in vfs.tick():
+                    await _do(step, operations, steps)
+                meanwhile.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - logged and counted there
             operations.unexpected("in the background", error)
         await trio.sleep(_PAUSE)
@@ -42,6 +45,14 @@ async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
     seconds = float("inf") if due is None else max(0.0, (due - clock.now()) / _SECOND)
     with trio.move_on_after(seconds):
         await operations.next_change()
+
+
+async def _watch(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
+    """Go on taking away what is shared no longer: sealing a large draft can take minutes."""
+    while True:
+        await trio.sleep(_PAUSE)
+        for step in vfs.withdrawal.due():
+            await _do(step, operations, steps)
 
 
 async def _do(step: Callable[[], object], operations: FuseOperations, steps: Steps) -> None:

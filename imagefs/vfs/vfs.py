@@ -86,7 +86,7 @@ class Vfs(Opened):
         self._account = account
         self.on_stale: Callable[[Forgotten], None] = _nothing
         self._upkeep = Upkeep(volumes, self.lifecycle, clock, options, catalog.images(account))
-        self._withdrawal = Withdrawal(
+        self.withdrawal = Withdrawal(
             volumes, self.lifecycle.sharing, self._files, self._namespace.locate, self._tell, clock
         )
 
@@ -310,12 +310,12 @@ class Vfs(Opened):
 
     def next_due(self) -> int | None:
         """When (ns) `tick` has something to do: 0 for now, None for not before a change."""
-        times = (self._upkeep.next_due(), self._withdrawal.next_due())
+        times = (self._upkeep.next_due(), self.withdrawal.next_due())
         return min((time for time in times if time is not None), default=None)
 
     def tick(self) -> list[Callable[[], object]]:
         """Steps that are due (see `upkeep`)."""
-        return [*self._upkeep.due(), *self._withdrawal.due()]
+        return [*self.withdrawal.due(), *self._upkeep.due()]
 
     # -- inside -------------------------------------------------------------------------
 

@@ -1,0 +1,54 @@
+"""Work in the background: what must not wait for other work does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import trio
+
+from imagefs.daemon import background
+from imagefs.errors import NotReady
+from imagefs.fuse.operations import FuseOperations
+from imagefs.fuse.steps import Steps
+from imagefs.vfs import Vfs
+
+
+class Slow:
+    """Stands for a vfs that has something to do that takes until `gate` opens."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.started = trio.Event()
+        self.looked = trio.Event()
+        self.withdrawal = self
+
+    def next_due(self) -> int:
+        return 0
+
+    def tick(self) -> list[Callable[[], object]]:
+        return [self._seal]
+
+    def due(self) -> list[Callable[[], object]]:
+        return [self.looked.set]
+
+    def _seal(self) -> None:
+        self.started.set()
+        if not self.gate.is_set():
+            raise NotReady("seal", self.gate.wait)
+
+
+async def test_images_are_taken_away_while_a_draft_is_sealed(nursery: trio.Nursery) -> None:
+    slow, steps = Slow(), Steps()
+    vfs = cast(Vfs, slow)
+    operations = FuseOperations(vfs, steps)
+    nursery.start_soon(background.run, vfs, operations, steps)
+    try:
+        with trio.fail_after(30):
+            await slow.started.wait()
+            await slow.looked.wait()
+        assert steps.statistics().running == 1
+    finally:
+        slow.gate.set()
+    assert operations.failures == 0
