@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from imagefs.errors import AccessDenied
+from imagefs.errors import AccessDenied, InvalidName
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,9 +60,13 @@ def _outside(uid: int, uid_map: str) -> int:
 
 
 def resolve(store: str | None, account: str | None) -> Place:
-    """The place that options, possibly absent, mean."""
+    """The place that options, possibly absent, mean; raises InvalidName."""
+    account = account or login_name()
+    if any("\ud800" <= character <= "\udfff" for character in account):
+        # What Python makes of bytes that are no text.
+        raise InvalidName(f"Account name {account!r} is not UTF-8")
     path = Path(store).expanduser() if store else default_store()
-    return Place(Path(os.path.realpath(path)), account or login_name())
+    return Place(Path(os.path.realpath(path)), account)
 
 
 def _check_enterable(store: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from imagefs.control import messages
 from imagefs.control.address import connect, socket_path
 from imagefs.control.messages import Failed, Request
-from imagefs.errors import ImagefsError, StoreError
+from imagefs.errors import ImagefsError, InvalidName, StoreError
 
 
 class Client:
@@ -43,7 +43,7 @@ class Client:
     def call(self, request: Request) -> Any:
         """The result of a request as plain values; raises what the daemon raised."""
         try:
-            self._connection.sendall(messages.encode(request))
+            self._connection.sendall(_encoded(request))
             size = messages.body_size(self._receive(messages.HEADER_SIZE))
             answer = messages.decode_answer(self._receive(size))
         except OSError as error:
@@ -60,6 +60,13 @@ class Client:
                 raise _lost()
             parts += part
         return bytes(parts)
+
+
+def _encoded(request: Request) -> bytes:
+    try:
+        return messages.encode(request)
+    except UnicodeEncodeError as error:
+        raise InvalidName(f"{error.object!r} is not UTF-8") from None
 
 
 def _lost() -> ImagefsError:

@@ -247,7 +247,8 @@ class Namespace:
         if parent.kind is PlaceKind.SHARED_GRANTEE:
             return self._share(parent, name, target)
         text = check_image_name(name)
-        image = self._catalog.image(self._account, _sibling(target))
+        sibling = _sibling(target)
+        image = self._catalog.image(self._account, sibling) if sibling else None
         if image is None:
             raise InvalidArgument(f"Alias {text} must point to an image beside it, not {target!r}")
         self._catalog.set_alias(self._account, text, image.name, self._clock(), replace=False)
@@ -297,7 +298,10 @@ class Namespace:
         return row
 
     def _is_alias(self, name: bytes) -> bool:
-        text = name.decode(errors="surrogateescape")
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            return False
         return self._catalog.alias(self._account, text) is not None
 
     def _rename_alias(self, new_parent: Place, name: bytes, new_name: bytes, flags: int) -> None:
@@ -431,7 +435,9 @@ def _link_target(name: str) -> bytes:
     return f"../../../images/{name}".encode()
 
 
-def _sibling(target: bytes) -> str:
-    """The image name that a symlink target beside it means."""
-    text = target.decode(errors="surrogateescape").rstrip("/")
-    return text.removeprefix("./")
+def _sibling(target: bytes) -> str | None:
+    """The image name that a symlink target beside it means; None where it can mean none."""
+    try:
+        return target.decode().rstrip("/").removeprefix("./")
+    except UnicodeDecodeError:
+        return None

@@ -101,9 +101,10 @@ class Sharing:
         self._catalog.share(row, [self.check_grantee(name) for name in grantees], self._now())
 
     def unshare(self, row: TreeRow, grantees: Sequence[str]) -> None:
-        """End sharing, with all or none; instances made by then stay. Raises NotFound."""
+        """End sharing, with all or none; instances made by then stay. Raises NotFound,
+        InvalidName."""
         self.require_own(row, "shared")
-        self._catalog.unshare(row, grantees)
+        self._catalog.unshare(row, [check_name(name) for name in grantees])
 
     def check_grantee(self, name: str | bytes) -> str:
         """Return the name of an account to share with; raises InvalidName, InvalidArgument."""

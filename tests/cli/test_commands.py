@@ -70,6 +70,15 @@ def test_errors_have_one_line_and_a_code(either: Shell) -> None:
     assert "absent" in either.refused("undelete", "absent", code=3)
 
 
+def test_bytes_that_are_no_text_are_refused(either: Shell) -> None:
+    bad = os.fsdecode(b"\xff")
+    for arguments in (
+        ("show", bad), ("show", f"images/{bad}"), ("rm", f"base@{bad}"), ("clone", "base", bad),
+        ("share", "base", bad), ("unshare", "base", bad), ("show", "base", "--account", bad),
+    ):  # fmt: skip
+        assert "UTF-8" in either.refused(*arguments, code=2)
+
+
 def test_clone_makes_all_or_none(either: Shell) -> None:
     either("clone", "base", "taken")
     either.refused("clone", "base", "new", "taken", code=4)

@@ -22,6 +22,7 @@ from imagefs.errors import (
     ReadOnly,
 )
 from imagefs.model import AttributeChange
+from imagefs.vfs.namespace import RENAME_NOREPLACE
 from tests.vfs.conftest import ANN, View
 
 
@@ -268,3 +269,14 @@ def test_node_numbers_are_the_same_after_a_remount(base: View) -> None:
 def test_hard_links_are_one_node(base: View) -> None:
     assert base.node("images/base/motd") == base.node("images/base/etc/motd")
     assert base.entry("images/base/motd").attributes.nlink == 2
+
+
+def test_bytes_that_are_no_text_name_nothing(base: View) -> None:
+    images = base.node("images")
+    with pytest.raises(InvalidArgument):
+        base.run(base.vfs.symlink, images, b"alias", b"\xff", ANN)
+    base.symlink("base", "images/alias")
+    for flags in (0, RENAME_NOREPLACE):
+        with pytest.raises(InvalidName):
+            base.run(base.vfs.rename, images, b"alias", images, b"\xff", flags)
+    assert base.ls("images") == ["alias", "base"]
