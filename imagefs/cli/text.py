@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Sequence
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -45,15 +46,22 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def width(text: str) -> int:
+    """The columns of a terminal that the text takes: two for 語, none for a combining accent."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
 def columns(titles: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> list[str]:
     """Aligned lines; the columns whose titles stand in `right` are aligned to the right."""
     table = [list(titles), *([safe(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
     flush = [title in right.split() for title in titles]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, flush, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+    return ["  ".join(map(_filled, row, widths, flush)).rstrip() for row in table]
+
+
+def _filled(cell: str, columns: int, to_right: bool) -> str:
+    space = " " * (columns - width(cell))
+    return space + cell if to_right else cell + space

@@ -83,3 +83,5 @@ def test_sizes_for_people() -> None:
 def test_columns_are_aligned() -> None:
     lines = text.columns(["NAME", "SIZE"], [["a", "10 B"], ["longer", "9 B"]], right="SIZE")
     assert lines == ["NAME    SIZE", "a       10 B", "longer   9 B"]
+    lines = text.columns(["NAME", "SIZE"], [["日本", "1 B"], ["e\u0301", "2 B"], ["long", "3 B"]])
+    assert lines == ["NAME  SIZE", "日本  1 B", "e\u0301     2 B", "long  3 B"]
