@@ -96,6 +96,7 @@ def _make_directory(path: Path, disk: Disk) -> None:
         return
     if not disk.is_directory(path.parent):
         _make_directory(path.parent, disk)
+    _check_writable(path.parent, disk)
     try:
         disk.mkdir(path)
     except FileExistsError as error:

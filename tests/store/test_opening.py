@@ -86,6 +86,12 @@ def test_a_file_in_the_way_is_named(path: Path) -> None:
         Store.create(path)
 
 
+def test_a_place_where_nothing_can_be_made_is_refused(path: Path) -> None:
+    with pytest.raises(StoreError, match=r"not writable for user \d+"):
+        Store.create(path / "store", ForeignDisk())
+    assert not path.exists()
+
+
 def spoil_nothing(path: Path) -> None:
     shutil.rmtree(path)
 
