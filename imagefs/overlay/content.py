@@ -167,7 +167,7 @@ class Content:
         self._layer.begin()
         if offset > inode.size:
             self._zero_tail(inode, offset)
-        taken: list[Place] = []
+        taken = [piece.ready for piece in pieces if piece.ready is not None]
         try:
             placed = [self._write_piece(piece, taken) for piece in pieces]
             new = self._written(inode, end, pieces, placed)
@@ -275,9 +275,7 @@ class Content:
             heap.write(address + piece.begin, piece.data)
             return address, capacity
         if piece.ready is not None:
-            address, capacity = piece.ready
-            taken.append(piece.ready)
-            heap.write(address + piece.begin, piece.data)
+            heap.write(piece.ready[0] + piece.begin, piece.data)
             return piece.ready
         capacity = _capacity(piece)
         address = self._layer.space.take(capacity)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imagefs.errors import Corrupt, FileTooBig, NoSpace, NotReady
+from imagefs.errors import Corrupt, FileTooBig, IOFailure, NoSpace, NotReady
 from imagefs.model import CHUNK_SIZE, MAX_FILE_SIZE, ROOT_INO, AttributeChange, Ino, ObjectId
 from imagefs.overlay import layer
+from imagefs.overlay.heap import Heap
 from imagefs.store import Store
 from imagefs.tree import Tree
 from tests.overlay.workbench import START, Bench, empty_tree
@@ -366,6 +367,27 @@ def test_copies_nobody_came_back_for_leave_nothing(bench: Bench) -> None:
         bench.do(interrupted(bench, ino, offset, b"end"))
     bench.reopen()
     assert (bench.directory / "heap").stat().st_blocks == 2 * 8
+
+
+def test_copies_of_a_write_that_fails_leave_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = random_chunks(2)
+    bench.make(b"f", content=content)
+    upper = over(bench)
+    ino = upper.ino(b"f")
+
+    def fail(*_: object) -> None:
+        raise IOFailure("Simulated")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Heap, "write", fail)
+        with pytest.raises(IOFailure):
+            upper.run(upper.overlay.write, ino, CHUNK_SIZE - 5, b"0123456789")
+    upper.reopen()
+    assert (upper.directory / "heap").stat().st_blocks == 0
+    assert upper.content(ino) == content
+    upper.overlay.close()
 
 
 @pytest.mark.parametrize("deleted", [True, False])
