@@ -16,12 +16,18 @@ from imagefs.errors import Busy, ImagefsError
 from imagefs.fuse.operations import FuseOperations
 from imagefs.fuse.steps import Steps
 from imagefs.vfs import Vfs
+from imagefs.vfs.upkeep import SECOND
+from imagefs.vfs.withdrawal import LOOK_EVERY
 
 log = logging.getLogger(__name__)
 
-_SECOND = 1_000_000_000
-_PAUSE = 1.0
-"""Seconds at least between two looks, however much changes."""
+_PAUSE = LOOK_EVERY / SECOND
+"""Seconds at least between two looks, however much changes: a longer pause would keep what is
+shared no longer readable."""
+
+_TICK = 0.01
+"""Seconds that the clock may stand still: it goes on with the kernel's timer. Who wakes before it
+has reached what is due finds nothing to do, and pauses once more."""
 
 
 async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
@@ -42,7 +48,7 @@ async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
 async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
     """Return when something is due, or something has changed."""
     due = vfs.next_due()
-    seconds = float("inf") if due is None else max(0.0, (due - clock.now()) / _SECOND)
+    seconds = float("inf") if due is None else max(0.0, (due - clock.now()) / SECOND + _TICK)
     with trio.move_on_after(seconds):
         await operations.next_change()
 
