@@ -79,7 +79,7 @@ def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
 def _plain(change: Change) -> dict[str, Any]:
     """A change for programs. Bytes that are no UTF-8 become lone surrogates, as in Python."""
     return {
-        "path": os.fsdecode(change.path),
+        "path": f"/{os.fsdecode(change.path)}",
         "kind": str(change.kind),
         "details": list(change.details),
     }

@@ -299,8 +299,10 @@ def _end(mountpoint: Path, options: list[str], flags: int) -> None:
     command = ["fusermount3", "-u", *options, "--", str(mountpoint)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        busy = "busy" in ended.stderr
-        _refuse(mountpoint, errno.EBUSY if busy else 0, " ".join(ended.stderr.split()))
+        reason = " ".join(ended.stderr.split())
+        if "not found" in reason:
+            reason = "it is another user's, who can end it, or root"
+        _refuse(mountpoint, errno.EBUSY if "busy" in reason else 0, reason)
 
 
 def _refuse(mountpoint: Path, code: int, reason: str) -> None:

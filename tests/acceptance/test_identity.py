@@ -66,6 +66,6 @@ def test_diff_lists_exactly_what_changed(root: Person, rootfs: Path) -> None:
 
 
 def expected_paths(before: dict[bytes, str], after: dict[bytes, str]) -> set[str]:
-    """The paths whose lines differ, by the manifests; the root's is empty."""
+    """The paths whose lines differ, by the manifests, as `diff` tells them."""
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    return {path.decode().removeprefix(".").removeprefix("/") for path in changed}
+    return {path.decode().removeprefix(".") or "/" for path in changed}

@@ -146,8 +146,8 @@ def test_diff_and_dump(either: Shell, source: Path) -> None:
     assert "+ /folder/new" in lines
     assert "- /link" in lines
     changes = {change["path"]: change["kind"] for change in either.json("diff", "base", "other")}
-    assert changes["folder/new"] == "added"
-    assert changes["link"] == "removed"
+    assert changes["/folder/new"] == "added"
+    assert changes["/link"] == "removed"
     dump = either("dump", "base").splitlines()
     assert [line.split()[0] for line in dump[1:]] == ["/", "/folder", "/folder/file", "/link"]
 
@@ -205,7 +205,7 @@ def test_what_was_just_written_is_in_a_commit_and_a_diff(shell: Shell, source: P
     (shell.mountpoint / "instances/base/one").mkdir()
     (shell.mountpoint / "instances/base/one/new").write_text("written")
     changes = shell.json("diff", "base", "base/one")
-    assert {"path": "new", "kind": "added", "details": []} in changes
+    assert {"path": "/new", "kind": "added", "details": []} in changes
     shell("commit", "base/one", "committed")
     assert (shell.mountpoint / "images/committed/new").read_text() == "written"
 
