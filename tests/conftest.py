@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, reason in reasons.items():
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A test that leaves another umask behind fails: those that come later would see it."""
+    before = os.umask(0o022)
+    yield
+    left = os.umask(before)
+    assert left == 0o022, f"The test left umask {left:03o} behind"
 
 
 @pytest.fixture(autouse=True)

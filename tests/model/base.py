@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.model.side import content
 from tests.model.users import ALICE, BOB, TEAM
+from tests.umask import umask
 
 CHUNK = 128 * 1024
 PAST = 1_000_000_000 * 10**9
@@ -43,7 +44,11 @@ DIRECTORIES = {
 
 
 def build(root: Path) -> None:
-    os.umask(0)
+    with umask(0):
+        build_all(root)
+
+
+def build_all(root: Path) -> None:
     root.mkdir()
     root.chmod(0o777)
     for name, mode in DIRECTORIES.items():

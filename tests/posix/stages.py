@@ -18,6 +18,7 @@ from tests.acceptance.person import Person
 from tests.posix.case import By, Case
 from tests.posix.observe import Seen
 from tests.posix.people import EXTRA_GROUP
+from tests.umask import umask
 
 NO_ALARM = re.compile("(?!)")
 
@@ -79,9 +80,9 @@ def give_away(directory: Path, user: pwd.struct_passwd) -> None:
 
 
 def set_up_all(cases: Sequence[tuple[Case, By]], folder: Path) -> None:
-    os.umask(0o022)
     for case, by in cases:
-        set_up(case, by, folder / directory_of(case, by))
+        with umask(0o022):
+            set_up(case, by, folder / directory_of(case, by))
 
 
 @contextmanager
