@@ -10,6 +10,8 @@ import os
 import stat
 from typing import Any, NamedTuple
 
+from imagefs.model import CHUNK_SIZE
+
 READ_WHOLE = 8 << 20
 AROUND = 1 << 17
 RECENT = -1
@@ -155,12 +157,14 @@ def told(fact: Fact | str | None, other: Fact | str | None) -> str:
 
 def blocks(host: Tree, instance: Tree) -> list[str]:
     """Files whose st_blocks `du` could not use: fewer bytes than differ from zero, or many more
-    than the host needs, counted in chunks."""
+    than the host needs, counted in chunks. The chunk in which a file was cut counts as long as it
+    is there, also when the host has nothing left of it."""
     found = []
     for path, status in instance.status.items():
         if not stat.S_ISREG(status.st_mode):
             continue
-        most = min(32 * host.status[path].st_blocks * 512, status.st_size) + 4096
+        needed = 32 * host.status[path].st_blocks * 512 + 2 * CHUNK_SIZE
+        most = min(needed, status.st_size) + 4096
         if status.st_blocks * 512 > most or (status.st_blocks == 0 and _has_data(host, path)):
             found.append(f"{path!r} has {status.st_blocks} blocks, on the host"
                          f" {host.status[path].st_blocks}")  # fmt: skip
