@@ -163,7 +163,7 @@ def blocks(host: Tree, instance: Tree) -> list[str]:
     for path, status in instance.status.items():
         if not stat.S_ISREG(status.st_mode):
             continue
-        needed = 32 * host.status[path].st_blocks * 512 + 2 * CHUNK_SIZE
+        needed = 32 * host.status[path].st_blocks * 512 + CHUNK_SIZE
         most = min(needed, status.st_size) + 4096
         if status.st_blocks * 512 > most or (status.st_blocks == 0 and _has_data(host, path)):
             found.append(f"{path!r} has {status.st_blocks} blocks, on the host"
