@@ -41,6 +41,11 @@ _SCAN_WINDOW = 1024 * 1024
 SMALLEST_RECORD = _HEADER.size + _ENTRY.size + _CHECKSUM.size
 
 
+def least_record_size(objects: int) -> int:
+    """Bytes that a record of that many objects has at least."""
+    return _HEADER.size + objects * _ENTRY.size + _CHECKSUM.size
+
+
 def object_id(data: bytes) -> ObjectId:
     """The id of an object: BLAKE3-256 of its plain bytes."""
     return ObjectId(blake3(data).digest())
