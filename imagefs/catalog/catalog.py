@@ -7,44 +7,27 @@ for the others there is `sync`.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from imagefs.catalog.check import check
+from imagefs.catalog.regional import Regional
 from imagefs.catalog.rows import Kind, Sealed, State, TreeRow
-from imagefs.catalog.shares import Shares
 from imagefs.errors import Exists, NotFound
-from imagefs.model import ObjectId, TreeNumber
-
-_INSERT = (
-    "INSERT INTO tree (kind, account, place, name, state, manifest, parent, created, used, entries,"
-    " bytes, stored) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+from imagefs.model import TreeNumber
 
 
-class Catalog(Shares):
+class Catalog(Regional):
     """The open catalog of one store."""
 
     # -- looking up ---------------------------------------------------------------------
 
-    def tree(self, number: TreeNumber) -> TreeRow | None:
-        """The tree of that number, deleted or not."""
-        return self._one("number = ?", number)
-
-    def image(self, account: str, name: str) -> TreeRow | None:
-        """An account's image by name, unless it is deleted."""
-        return self.living(Kind.IMAGE, account, "", name)
+    def image(self, account: str, name: str, region: str = "") -> TreeRow | None:
+        """An account's image by name, unless it is deleted; in the store itself or a region."""
+        return self.living(Kind.IMAGE, account, region, name)
 
     def instance(self, account: str, place: str, name: str) -> TreeRow | None:
         """An account's instance by its image's reference and its name, unless it is deleted."""
         return self.living(Kind.INSTANCE, account, place, name)
-
-    def living(self, kind: Kind, account: str, place: str, name: str) -> TreeRow | None:
-        """The one tree that bears this name now."""
-        return self._one(
-            "account = ? AND kind = ? AND place = ? AND name = ? AND deleted IS NULL",
-            account, str(kind), place, name,
-        )  # fmt: skip
 
     def last_deleted(self, kind: Kind, account: str, place: str, name: str) -> TreeRow | None:
         """The tree of this name that was deleted last."""
@@ -54,9 +37,16 @@ class Catalog(Shares):
             account, str(kind), place, name,
         )  # fmt: skip
 
-    def images(self, account: str, *, deleted: bool = False) -> list[TreeRow]:
+    def images(self, account: str, *, deleted: bool = False, region: str = "") -> list[TreeRow]:
         """An account's images in the order of their names: the living, or the deleted."""
-        return self._listing(Kind.IMAGE, account, deleted)
+        return self._listing(Kind.IMAGE, account, deleted, region)
+
+    def drafts(self, account: str) -> list[TreeRow]:
+        """An account's drafts, in whatever region they are to be."""
+        return self._rows(
+            "account = ? AND kind = 'image' AND state = 'draft' AND deleted IS NULL ORDER BY number",
+            account,
+        )
 
     def instances(self, account: str, *, deleted: bool = False) -> list[TreeRow]:
         """An account's instances by place and name: the living, or the deleted."""
@@ -108,39 +98,43 @@ class Catalog(Shares):
             rows = self._fetch("SELECT number FROM place WHERE path = ?", path)
         return int(rows[0][0])
 
-    def create_draft(self, account: str, name: str, now: int) -> TreeRow:
+    def create_draft(self, account: str, name: str, now: int, region: str = "") -> TreeRow:
         """Add an empty draft; raises Exists."""
         with self._changing():
-            self._refuse_taken(account, name)
-            return self._insert(Kind.IMAGE, account, "", name, State.DRAFT, None, None, now)
+            self._refuse_taken(account, name, region)
+            return self._insert(Kind.IMAGE, account, region, name, State.DRAFT, None, None, now)
 
     def publish(
-        self, account: str, name: str, sealed: Sealed, parent: str | None, now: int
-    ) -> TreeRow:
-        """Add a sealed image whose objects are durable; raises Exists."""
+        self, account: str, name: str, sealed: Sealed, parent: str | None, now: int,
+        region: str = "",
+    ) -> TreeRow:  # fmt: skip
+        """Add a sealed image whose objects are durable, here or in a region; raises Exists."""
         with self._changing(durable=True):
-            self._refuse_taken(account, name)
+            self._refuse_taken(account, name, region)
             return self._insert(
-                Kind.IMAGE, account, "", name, State.SEALED, sealed.manifest, parent, now, sealed
-            )
+                Kind.IMAGE, account, region, name, State.SEALED, sealed.manifest, parent, now,
+                sealed,
+            )  # fmt: skip
 
     def seal(self, row: TreeRow, sealed: Sealed) -> TreeRow:
         """Turn a draft into a sealed image of the same name, with a new number."""
         with self._changing(durable=True):
             self._replace(row)
             return self._insert(
-                Kind.IMAGE, row.account, "", row.name, State.SEALED, sealed.manifest,
+                Kind.IMAGE, row.account, row.place, row.name, State.SEALED, sealed.manifest,
                 row.parent, row.created, sealed,
             )  # fmt: skip
 
-    def promote(self, row: TreeRow, name: str, sealed: Sealed, now: int) -> TreeRow:
+    def promote(
+        self, row: TreeRow, name: str, sealed: Sealed, now: int, region: str = ""
+    ) -> TreeRow:
         """Turn an instance into the sealed image `name`; raises Exists."""
         with self._changing(durable=True):
-            self._refuse_taken(row.account, name)
+            self._refuse_taken(row.account, name, region)
             self._replace(row)
             return self._insert(
-                Kind.IMAGE, row.account, "", name, State.SEALED, sealed.manifest, row.reference,
-                now, sealed,
+                Kind.IMAGE, row.account, region, name, State.SEALED, sealed.manifest,
+                row.reference, now, sealed,
             )  # fmt: skip
 
     def unseal(self, row: TreeRow) -> TreeRow:
@@ -148,7 +142,7 @@ class Catalog(Shares):
         with self._changing():
             self._replace(row)
             return self._insert(
-                Kind.IMAGE, row.account, "", row.name, State.DRAFT, row.manifest, row.parent,
+                Kind.IMAGE, row.account, row.place, row.name, State.DRAFT, row.manifest, row.parent,
                 row.created,
             )  # fmt: skip
 
@@ -165,7 +159,7 @@ class Catalog(Shares):
             return [
                 self._insert(
                     Kind.INSTANCE, account, place, name, State.LIVE, image.manifest,
-                    image.known_as(account), now,
+                    image.known_as(account), now, origin=image.place,
                 )
                 for name in names
             ]  # fmt: skip
@@ -176,16 +170,20 @@ class Catalog(Shares):
             self._mark_deleted(row.number, now)
             return self._insert(
                 Kind.INSTANCE, row.account, row.place, row.name, State.LIVE, row.manifest,
-                row.parent, now,
+                row.parent, now, origin=row.origin,
             )  # fmt: skip
 
     def rename(self, row: TreeRow, name: str) -> TreeRow:
         """Give a tree another name; raises Exists."""
         with self._changing():
             if row.kind is Kind.IMAGE:
-                self._refuse_taken(row.account, name)
+                self._refuse_taken(row.account, name, row.place)
             self._named(
-                "UPDATE tree SET name = ? WHERE number = ?", (name, row.number), row.place, name
+                "UPDATE tree SET name = ? WHERE number = ?",
+                (name, row.number),
+                row.kind,
+                row.place,
+                name,
             )
         return self._present(row.number)
 
@@ -198,18 +196,21 @@ class Catalog(Shares):
         """Bring a deleted tree back under its old name; raises Exists."""
         with self._changing(durable=True):
             if row.kind is Kind.IMAGE:
-                self._refuse_taken(row.account, row.name)
+                self._refuse_taken(row.account, row.name, row.place)
             self._named(
                 "UPDATE tree SET deleted = NULL WHERE number = ?",
-                (row.number,), row.place, row.name,
+                (row.number,), row.kind, row.place, row.name,
             )  # fmt: skip
         return self._present(row.number)
 
-    def set_alias(self, account: str, name: str, target: str, now: int, *, replace: bool) -> None:
-        """Let `name` stand for the image `target`; raises Exists unless it replaces an alias."""
+    def set_alias(
+        self, account: str, name: str, target: str, now: int, *, replace: bool, region: str = ""
+    ) -> None:
+        """Let `name` stand for the image `target`; raises Exists unless it replaces an alias.
+        It is not to have the name of an image of `region`."""
         with self._changing():
             if not replace or self.alias(account, name) is None:
-                self._refuse_taken(account, name)
+                self._refuse_taken(account, name, region)
             self._connection.execute(
                 "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?)", (account, name, target, now)
             )
@@ -223,14 +224,16 @@ class Catalog(Shares):
             if not cursor.rowcount:
                 raise NotFound(f"Alias {name} does not exist")
 
-    def rename_alias(self, account: str, name: str, new_name: str, now: int) -> None:
+    def rename_alias(
+        self, account: str, name: str, new_name: str, now: int, region: str = ""
+    ) -> None:
         """Move an alias to another name, over another alias if there is one."""
         with self._changing():
             target = self.alias(account, name)
             if target is None:
                 raise NotFound(f"Alias {name} does not exist")
             if self.alias(account, new_name) is None:
-                self._refuse_taken(account, new_name)
+                self._refuse_taken(account, new_name, region)
             self._connection.execute(
                 "DELETE FROM alias WHERE account = ? AND name = ?", (account, name)
             )
@@ -241,41 +244,14 @@ class Catalog(Shares):
 
     # -- inside -------------------------------------------------------------------------
 
-    def _listing(self, kind: Kind, account: str, deleted: bool) -> list[TreeRow]:
+    def _listing(
+        self, kind: Kind, account: str, deleted: bool, place: str | None = None
+    ) -> list[TreeRow]:
         return self._rows(
-            f"account = ? AND kind = ? AND deleted IS {'NOT ' if deleted else ''}NULL"
-            " ORDER BY place, name, deleted",
-            account, str(kind),
+            f"account = ? AND kind = ? AND place = coalesce(?, place)"
+            f" AND deleted IS {'NOT ' if deleted else ''}NULL ORDER BY place, name, deleted",
+            account, str(kind), place,
         )  # fmt: skip
-
-    def _present(self, number: TreeNumber) -> TreeRow:
-        row = self.tree(number)
-        if row is None:
-            raise NotFound(f"Tree {number} is not in the catalog")
-        return row
-
-    def _insert(
-        self, kind: Kind, account: str, place: str, name: str, state: State,
-        manifest: ObjectId | None, parent: str | None, now: int, sealed: Sealed | None = None,
-    ) -> TreeRow:  # fmt: skip
-        figures = (sealed.entries, sealed.bytes, sealed.stored) if sealed else (None, None, None)
-        cursor = self._named(
-            _INSERT,
-            (str(kind), account, place, name, str(state), manifest, parent, now, 0, *figures),
-            place, name,
-        )  # fmt: skip
-        return self._present(TreeNumber(cursor.lastrowid or 0))
-
-    def _named(
-        self, sql: str, arguments: tuple[object, ...], place: str, name: str
-    ) -> sqlite3.Cursor:
-        """Run a statement that gives a tree a name, which may be taken."""
-        try:
-            return self._connection.execute(sql, arguments)
-        except sqlite3.IntegrityError as error:
-            kind = "Instance" if place else "Image"
-            reference = f"{place}/{name}" if place else name
-            raise Exists(f"{kind} {reference} exists already: choose another name") from error
 
     def _replace(self, row: TreeRow) -> None:
         """Remove a row that another one is about to stand for."""
@@ -292,7 +268,7 @@ class Catalog(Shares):
         if not cursor.rowcount:
             raise NotFound(f"Tree {number} does not exist any more")
 
-    def _refuse_taken(self, account: str, name: str) -> None:
+    def _refuse_taken(self, account: str, name: str, region: str) -> None:
         """Image names and aliases share one space."""
-        if self.image(account, name) is not None or self.alias(account, name) is not None:
+        if self.image(account, name, region) is not None or self.alias(account, name) is not None:
             raise Exists(f"Image {name} exists already: choose another name")

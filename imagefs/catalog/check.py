@@ -27,7 +27,7 @@ _TWICE: Final = """
     GROUP BY account, kind, place, name HAVING count(*) > 1"""
 _ALIAS_AND_IMAGE: Final = """
     SELECT a.account, a.name FROM alias a JOIN tree t ON t.account = a.account
-    AND t.name = a.name AND t.kind = 'image' AND t.deleted IS NULL"""
+    AND t.name = a.name AND t.kind = 'image' AND t.place = '' AND t.deleted IS NULL"""
 _SHARES: Final = """
     SELECT s.image, s.grantee, t.account, g.name FROM share s
     LEFT JOIN tree t ON t.number = s.image AND t.kind = 'image' AND t.state = 'sealed'
@@ -71,7 +71,7 @@ def _check_tree(
     if not is_image:
         yield from _check_name(parse_image, place)
     elif place:
-        yield f"an image cannot be at {place}"
+        yield from _check_name(check_name, place)
     if manifest is None and state != State.DRAFT:
         yield "it has no tree"
     elif manifest is not None and not _is_id(manifest):

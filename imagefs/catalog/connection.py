@@ -23,7 +23,7 @@ from imagefs.errors import ImagefsError
 
 _COLUMNS = (
     "number, kind, account, place, name, state, manifest, parent, created, used, entries, bytes, "
-    "stored, deleted"
+    "stored, deleted, origin"
 )
 
 

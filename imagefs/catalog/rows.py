@@ -27,7 +27,9 @@ class State(enum.StrEnum):
 class TreeRow(msgspec.Struct, frozen=True, array_like=True):
     """One image or instance.
 
-    `place` is empty for an image and the reference of its image for an instance. `manifest`
+    `place` is the region of an image, empty for the store's own, and the reference of its image
+    for an instance. `origin` is the region that has what an instance's image needs and the store
+    may lack; empty: the store has everything. `manifest`
     is the tree of a sealed image, and what lies below the overlay of a draft or an instance
     (None: an empty tree). `parent` says where it came from, for people. `used` images were
     cloned, shared, copied or exported and can't become drafts again. `entries`, `bytes` and
@@ -48,15 +50,44 @@ class TreeRow(msgspec.Struct, frozen=True, array_like=True):
     bytes: int | None
     stored: int | None
     deleted: int | None
+    origin: str = ""
+
+    @property
+    def region(self) -> str:
+        """The region that has what this tree is made of; empty: the store itself."""
+        return self.place if self.kind is Kind.IMAGE else self.origin
 
     @property
     def reference(self) -> str:
-        """The reference under which its owner knows it."""
-        return f"{self.place}/{self.name}" if self.place else self.name
+        """The reference under which its owner knows it, in the region it is in."""
+        return self.name if self.kind is Kind.IMAGE else f"{self.place}/{self.name}"
 
     def known_as(self, viewer: str) -> str:
         """The reference under which an account knows it: NAME@OWNER for another's image."""
         return self.reference if self.account == viewer else f"{self.name}@{self.account}"
+
+
+class RegionRow(msgspec.Struct, frozen=True, array_like=True):
+    """One region that the store knows. `refreshed` is when (ns) its images were listed last,
+    `failure` why that did not work since."""
+
+    name: str
+    url: str
+    created: int
+    refreshed: int | None
+    failure: str | None
+
+
+class Published(msgspec.Struct, frozen=True):
+    """An image as a region lists it; `created` in ns."""
+
+    account: str
+    name: str
+    manifest: ObjectId
+    entries: int
+    bytes: int
+    created: int
+    parent: str | None
 
 
 class Sealed(msgspec.Struct, frozen=True):

@@ -6,6 +6,10 @@ holds among the living, which the partial index says. A tree that turns into ano
 (a draft sealed, an instance moved to images/) gets a new row and a new number, because its
 inode numbers change.
 
+An image's `place` is the region it is in, empty for the store's own. Images of regions are what a
+region listed last: these rows can be made again. `origin` of an instance is the region of its image.
+`region` are the regions that the store knows, `home` whose images an account sees in `images/`.
+
 `grantee` are the accounts that an account shares with or is about to (the directories of
 `shared/to/`), `share` which image is shared with whom.
 """
@@ -18,8 +22,8 @@ from pathlib import Path
 
 from imagefs.errors import Busy, Corrupt, ImagefsError, IOFailure, NoSpace, StoreError
 
-VERSION = 2
-"""2 added sharing; a catalog of version 1 is one in which nothing is shared."""
+VERSION = 3
+"""2 added sharing, 3 regions; what an older catalog lacks is added when it is opened."""
 
 _SHARED_MEMORY_FULL = sqlite3.SQLITE_IOERR_SHMSIZE
 """What opening a database on a full disk fails with."""
@@ -39,7 +43,8 @@ CREATE TABLE IF NOT EXISTS tree (
     entries  INTEGER,
     bytes    INTEGER,
     stored   INTEGER,
-    deleted  INTEGER
+    deleted  INTEGER,
+    origin   TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX IF NOT EXISTS tree_name
     ON tree (account, kind, place, name) WHERE deleted IS NULL;
@@ -67,7 +72,20 @@ CREATE TABLE IF NOT EXISTS share (
     PRIMARY KEY (image, grantee)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS share_grantee ON share (grantee);
+CREATE TABLE IF NOT EXISTS region (
+    name      TEXT PRIMARY KEY,
+    url       TEXT NOT NULL,
+    created   INTEGER NOT NULL,
+    refreshed INTEGER,
+    failure   TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS home (
+    account TEXT PRIMARY KEY,
+    region  TEXT NOT NULL
+) WITHOUT ROWID;
 """
+_ORIGIN = "ALTER TABLE tree ADD COLUMN origin TEXT NOT NULL DEFAULT '';"
+"""What turns a tree of version 1 or 2 into one of version 3."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -111,4 +129,22 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     if version < VERSION:
-        connection.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Make or add the tables, unless another process has just done so."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        changes = _TABLES if version < VERSION else ""
+        if 0 < version < 3:
+            changes = _ORIGIN + changes
+        for statement in changes.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

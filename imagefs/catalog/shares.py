@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imagefs.catalog.connection import Connection
 from imagefs.catalog.rows import TreeRow
+from imagefs.catalog.trees import Trees
 from imagefs.errors import Exists, NotEmpty, NotFound
 from imagefs.model import TreeNumber
 
 _SHARED = (
-    "kind = 'image' AND state = 'sealed' AND deleted IS NULL AND account <> ? AND"
+    "kind = 'image' AND state = 'sealed' AND deleted IS NULL AND place = ? AND account <> ? AND"
     " (account = ? OR number IN (SELECT image FROM share WHERE grantee IN (?, ?)))"
 )
-"""Arguments: viewer, PUBLIC, viewer, PUBLIC."""
+"""Arguments: region, viewer, PUBLIC, viewer, PUBLIC."""
 
 PUBLIC = "public"
 """What is shared with this grantee everybody sees, and all images of this account."""
 
 
-class Shares(Connection):
+class Shares(Trees):
     """The part of the catalog that is about sharing."""
 
     def grantees(self, account: str) -> list[str]:
@@ -31,12 +31,12 @@ class Shares(Connection):
         rows = self._fetch("SELECT name FROM grantee WHERE account = ? ORDER BY name", account)
         return [name for (name,) in rows]
 
-    def shared_to(self, account: str, grantee: str) -> list[TreeRow]:
+    def shared_to(self, account: str, grantee: str, region: str = "") -> list[TreeRow]:
         """The images that an account shares with another, in the order of their names."""
         return self._rows(
-            "account = ? AND deleted IS NULL AND number IN"
+            "account = ? AND place = ? AND deleted IS NULL AND number IN"
             " (SELECT image FROM share WHERE grantee = ?) ORDER BY name",
-            account, grantee,
+            account, region, grantee,
         )  # fmt: skip
 
     def shared_with(self, number: TreeNumber) -> list[str]:
@@ -44,22 +44,25 @@ class Shares(Connection):
         rows = self._fetch("SELECT grantee FROM share WHERE image = ? ORDER BY grantee", number)
         return [name for (name,) in rows]
 
-    def shared_images(self, viewer: str) -> list[TreeRow]:
+    def shared_images(self, viewer: str, region: str = "") -> list[TreeRow]:
         """The images of others that an account may see, by owner and name."""
-        return self._rows(f"{_SHARED} ORDER BY account, name", viewer, PUBLIC, viewer, PUBLIC)
+        return self._rows(
+            f"{_SHARED} ORDER BY account, name", region, viewer, PUBLIC, viewer, PUBLIC
+        )
 
-    def shared_image(self, viewer: str, owner: str, name: str) -> TreeRow | None:
+    def shared_image(self, viewer: str, owner: str, name: str, region: str = "") -> TreeRow | None:
         """Another account's image, if `viewer` may see it."""
         return self._one(
-            f"{_SHARED} AND account = ? AND name = ?", viewer, PUBLIC, viewer, PUBLIC, owner, name
-        )
+            f"{_SHARED} AND account = ? AND name = ?",
+            region, viewer, PUBLIC, viewer, PUBLIC, owner, name,
+        )  # fmt: skip
 
     def is_shared(self, row: TreeRow, viewer: str) -> bool:
         """Whether `viewer` still may see another account's image."""
-        return (
-            self._one(f"{_SHARED} AND number = ?", viewer, PUBLIC, viewer, PUBLIC, row.number)
-            is not None
+        found = self._one(
+            f"{_SHARED} AND number = ?", row.place, viewer, PUBLIC, viewer, PUBLIC, row.number
         )
+        return found is not None
 
     def add_grantee(self, account: str, name: str, now: int) -> None:
         """Prepare to share with an account; raises Exists."""

@@ -47,9 +47,9 @@ BREAKAGES = {
         "UPDATE tree SET place = '' WHERE name = 'n1'",
         "names have 1 to 255",
     ),
-    "an image below an image": (
-        "UPDATE tree SET place = 'other' WHERE name = 'draft'",
-        "an image cannot be at other",
+    "an image in no region": (
+        "UPDATE tree SET place = 'a/b' WHERE name = 'draft'",
+        "contains '/'",
     ),
     "a name that cannot be": (
         "UPDATE tree SET name = 'a/b' WHERE name = 'draft'",

@@ -291,7 +291,10 @@ def test_a_catalog_from_before_sharing_is_taken_over(tmp_path: Path) -> None:
     view = View(tmp_path / "store", MountOptions(uid=0, gid=0, enforced=True))
     view.mkdir("images/base")
     view.lifecycle("seal", "base")
-    view.execute("DROP TABLE share", "DROP TABLE grantee", "PRAGMA user_version = 1")
+    view.execute(
+        "DROP TABLE share", "DROP TABLE grantee", "DROP TABLE region", "DROP TABLE home",
+        "ALTER TABLE tree DROP COLUMN origin", "PRAGMA user_version = 1",
+    )  # fmt: skip
     view.remount()
     share(view)
     assert view.attribute("images/base", "shared_with") == "bob"

@@ -1,0 +1,181 @@
+"""The regions that a store knows, and their images as they were listed last.
+
+Images of a region are rows whose `place` is its name. They mirror what the region has: a listing
+adds and removes them, and one that is removed leaves no trace, because the region itself keeps
+what was deleted there. Drafts that are to be published in a region are rows of that place, too;
+no listing touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from imagefs.catalog.rows import Kind, Published, RegionRow, Sealed, State, TreeRow
+from imagefs.catalog.shares import PUBLIC, Shares
+from imagefs.errors import Busy, Exists, NotFound
+from imagefs.model import ObjectId
+
+_REGIONS = "SELECT name, url, created, refreshed, failure FROM region"
+
+Share = tuple[str, str, str]
+"""Owner, image's name, grantee."""
+
+
+class Regional(Shares):
+    """The part of the catalog that is about regions."""
+
+    # -- regions ------------------------------------------------------------------------
+
+    def regions(self) -> list[RegionRow]:
+        """All regions in the order of their names."""
+        return [RegionRow(*row) for row in self._fetch(f"{_REGIONS} ORDER BY name")]
+
+    def region(self, name: str) -> RegionRow | None:
+        """The region of that name."""
+        rows = self._fetch(f"{_REGIONS} WHERE name = ?", name)
+        return RegionRow(*rows[0]) if rows else None
+
+    def add_region(self, name: str, url: str, now: int) -> None:
+        """Get to know a region; raises Exists."""
+        with self._changing(durable=True):
+            if self.region(name) is not None:
+                raise Exists(f"Region {name} exists already: choose another name")
+            self._connection.execute(
+                "INSERT INTO region (name, url, created) VALUES (?, ?, ?)", (name, url, now)
+            )
+
+    def remove_region(self, name: str) -> None:
+        """Forget a region and what it has; raises NotFound, and Busy while something here
+        needs it."""
+        with self._changing(durable=True):
+            if self.region(name) is None:
+                raise NotFound(f"There is no region {name}")
+            self._refuse_needed(name)
+            for row in self._rows("kind = 'image' AND place = ?", name):
+                self._remove(row.number)
+            self._connection.execute("DELETE FROM home WHERE region = ?", (name,))
+            self._connection.execute("DELETE FROM region WHERE name = ?", (name,))
+
+    def note_refreshed(self, name: str, now: int | None, failure: str | None) -> None:
+        """Remember when a region was listed last (None: not now), and what is wrong with it."""
+        with self._changing():
+            self._connection.execute(
+                "UPDATE region SET refreshed = coalesce(?, refreshed), failure = ? WHERE name = ?",
+                (now, failure, name),
+            )
+
+    def home(self, account: str) -> str:
+        """The region whose images an account sees in images/; empty: the store's own."""
+        rows = self._fetch("SELECT region FROM home WHERE account = ?", account)
+        return rows[0][0] if rows else ""
+
+    def set_home(self, account: str, region: str) -> None:
+        """From now on an account sees the images of this region (empty: the store's own)."""
+        with self._changing(durable=True):
+            self._connection.execute("DELETE FROM home WHERE account = ?", (account,))
+            if region:
+                self._connection.execute("INSERT INTO home VALUES (?, ?)", (account, region))
+
+    def manifests_needed(self, region: str) -> set[ObjectId]:
+        """The trees of a region that instances here stand on, deleted ones too."""
+        rows = self._fetch("SELECT DISTINCT manifest FROM tree WHERE origin = ?", region)
+        return {ObjectId(manifest) for (manifest,) in rows}
+
+    # -- their images -------------------------------------------------------------------
+
+    def mirror(
+        self, region: str, account: str, images: Sequence[Published], shares: Collection[Share],
+        now: int,
+    ) -> list[TreeRow]:  # fmt: skip
+        """Take over what a region lists for an account: its own images, those it may see of
+        others, and who shares what with whom as far as that concerns it.
+
+        Returns the rows that came or went.
+        """
+        listed = {(image.account, image.name): image for image in images}
+        known = self._mirrored(region, account)
+        gone = [row for row in known if not _is_same(row, listed.get((row.account, row.name)))]
+        kept = {(row.account, row.name) for row in known} - {(r.account, r.name) for r in gone}
+        new = [image for key, image in listed.items() if key not in kept]
+        if not gone and not new and self._shares_of(region, account) == set(shares):
+            return []
+        with self._changing():
+            for row in gone:
+                # Another's image that this account may not see any more is there for others.
+                if row.account in (account, PUBLIC) or (row.account, row.name) in listed:
+                    self._remove(row.number)
+            added = list(filter(None, [self._take_over(region, image) for image in new]))
+            self._mirror_shares(region, account, set(shares), now)
+        return [*gone, *added]
+
+    def forget(self, row: TreeRow) -> None:
+        """Remove the row of an image that its region does not have any more."""
+        with self._changing():
+            self._remove(row.number)
+
+    def mark_used(self, row: TreeRow) -> None:
+        """An image was copied: it cannot become a draft again."""
+        if not row.used:
+            with self._changing():
+                self._connection.execute("UPDATE tree SET used = 1 WHERE number = ?", (row.number,))
+
+    # -- inside -------------------------------------------------------------------------
+
+    def _refuse_needed(self, name: str) -> None:
+        used = self._rows("deleted IS NULL AND (origin = ? OR place = ? AND state = 'draft')",
+                          name, name)  # fmt: skip
+        if used:
+            shown = ", ".join(sorted(f"{row.kind} {row.reference}" for row in used[:3]))
+            raise Busy(f"Region {name} is needed here by {shown}: remove that first")
+
+    def _mirrored(self, region: str, account: str) -> list[TreeRow]:
+        """What the last listing for this account said."""
+        return self._rows(
+            "kind = 'image' AND place = ? AND state = 'sealed' AND (account IN (?, ?) OR number IN"
+            " (SELECT image FROM share WHERE grantee IN (?, ?)))",
+            region, account, PUBLIC, account, PUBLIC,
+        )  # fmt: skip
+
+    def _take_over(self, region: str, image: Published) -> TreeRow | None:
+        """The row of a published image, unless a draft here has its name: that one is seen until
+        it is renamed."""
+        row = self.living(Kind.IMAGE, image.account, region, image.name)
+        if row is not None:
+            if row.state is State.DRAFT or _is_same(row, image):
+                return None if row.state is State.DRAFT else row
+            self._remove(row.number)
+        sealed = Sealed(image.manifest, image.entries, image.bytes, 0)
+        return self._insert(
+            Kind.IMAGE, image.account, region, image.name, State.SEALED, image.manifest,
+            image.parent, image.created, sealed, used=True,
+        )  # fmt: skip
+
+    def _shares_of(self, region: str, account: str) -> set[Share]:
+        """The shares that concern an account: what it shares, and what others share with it."""
+        rows = self._fetch(
+            "SELECT t.account, t.name, s.grantee FROM share s JOIN tree t ON t.number = s.image"
+            " WHERE t.place = ? AND (t.account = ? OR s.grantee IN (?, ?))",
+            region, account, account, PUBLIC,
+        )  # fmt: skip
+        return {(owner, name, grantee) for owner, name, grantee in rows}
+
+    def _mirror_shares(self, region: str, account: str, listed: set[Share], now: int) -> None:
+        present = self._shares_of(region, account)
+        for owner, name, grantee in present - listed:
+            self._connection.execute(
+                "DELETE FROM share WHERE grantee = ? AND image IN (SELECT number FROM tree WHERE"
+                " kind = 'image' AND account = ? AND place = ? AND name = ?)",
+                (grantee, owner, region, name),
+            )
+        for owner, name, grantee in listed - present:
+            self._add_grantee(owner, grantee, now)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO share SELECT number, ?, ? FROM tree WHERE kind = 'image' AND"
+                " state = 'sealed' AND account = ? AND place = ? AND name = ? AND deleted IS NULL",
+                (grantee, now, owner, region, name),
+            )
+
+
+def _is_same(row: TreeRow, image: Published | None) -> bool:
+    """Whether a row is that image as it is listed now, not a later one of its name."""
+    return image is not None and (row.manifest, row.created) == (image.manifest, image.created)

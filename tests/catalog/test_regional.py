@@ -1,0 +1,109 @@
+"""What the catalog knows of regions: their names, and their images as they were listed last."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagefs.catalog import Catalog
+from imagefs.catalog.rows import Published, TreeRow
+from imagefs.errors import Busy, Exists, NotFound
+from imagefs.model import ObjectId
+
+ONE, TWO = ObjectId(b"1" * 32), ObjectId(b"2" * 32)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    opened = Catalog(tmp_path / "catalog.db")
+    opened.add_region("eu", "file:///eu", 1)
+    yield opened
+    assert opened.check() == []
+    opened.close()
+
+
+def published(name: str, manifest: ObjectId = ONE, account: str = "ann") -> Published:
+    return Published(account, name, manifest, 3, 10, 5, None)
+
+
+def names(rows: list[TreeRow]) -> list[str]:
+    return [f"{row.name} of {row.account}" for row in rows]
+
+
+def test_regions_have_one_name_each(catalog: Catalog) -> None:
+    with pytest.raises(Exists):
+        catalog.add_region("eu", "file:///other", 2)
+    catalog.note_refreshed("eu", 7, None)
+    catalog.note_refreshed("eu", None, "gone")
+    (row,) = catalog.regions()
+    assert (row.name, row.refreshed, row.failure) == ("eu", 7, "gone")
+    catalog.remove_region("eu")
+    assert catalog.regions() == []
+    with pytest.raises(NotFound):
+        catalog.remove_region("eu")
+
+
+def test_a_listing_adds_and_removes_rows_of_its_region_alone(catalog: Catalog) -> None:
+    catalog.create_draft("ann", "web", 1)
+    changed = catalog.mirror("eu", "ann", [published("web"), published("db")], [], 2)
+    assert names(changed) == ["web of ann", "db of ann"]
+    assert names(catalog.images("ann", region="eu")) == ["db of ann", "web of ann"]
+    assert names(catalog.images("ann")) == ["web of ann"]
+    assert catalog.mirror("eu", "ann", [published("web"), published("db")], [], 3) == []
+    assert names(catalog.mirror("eu", "ann", [published("web")], [], 4)) == ["db of ann"]
+    assert names(catalog.images("ann", region="eu")) == ["web of ann"]
+    assert catalog.images("ann", region="eu", deleted=True) == []
+
+
+def test_a_later_image_of_the_same_name_is_another_one(catalog: Catalog) -> None:
+    (first,) = catalog.mirror("eu", "ann", [published("web")], [], 2)
+    gone, second = catalog.mirror("eu", "ann", [published("web", TWO)], [], 3)
+    assert gone == first
+    assert second.number > first.number
+    assert catalog.image("ann", "web", "eu") == second
+
+
+def test_a_draft_is_seen_until_it_is_renamed(catalog: Catalog) -> None:
+    draft = catalog.create_draft("ann", "web", 1, "eu")
+    assert catalog.mirror("eu", "ann", [published("web")], [], 2) == []
+    catalog.rename(draft, "mine")
+    assert names(catalog.mirror("eu", "ann", [published("web")], [], 3)) == ["web of ann"]
+    assert names(catalog.images("ann", region="eu")) == ["mine of ann", "web of ann"]
+
+
+def test_shares_of_a_region_are_those_it_lists(catalog: Catalog) -> None:
+    image = published("base", account="bob")
+    catalog.mirror("eu", "ann", [image], [("bob", "base", "ann")], 2)
+    assert names(catalog.shared_images("ann", "eu")) == ["base of bob"]
+    assert catalog.shared_images("ann") == []
+    assert catalog.shared_images("carol", "eu") == []
+    # Bob's own listing knows more of it than ann's.
+    catalog.mirror("eu", "bob", [image], [("bob", "base", "ann"), ("bob", "base", "carol")], 3)
+    assert names(catalog.shared_to("bob", "carol", "eu")) == ["base of bob"]
+    (row,) = catalog.mirror("eu", "ann", [], [], 4)
+    assert catalog.shared_images("ann", "eu") == []
+    assert catalog.shared_images("carol", "eu") == [row]
+    assert catalog.mirror("eu", "ann", [image], [("bob", "base", "ann")], 5) == [row]
+    later = published("base", TWO, account="bob")
+    assert len(catalog.mirror("eu", "ann", [later], [("bob", "base", "ann")], 6)) == 2
+
+
+def test_images_of_public_are_seen_by_everybody(catalog: Catalog) -> None:
+    catalog.mirror("eu", "ann", [published("base", account="public")], [], 2)
+    assert names(catalog.shared_images("carol", "eu")) == ["base of public"]
+
+
+def test_a_region_that_is_needed_is_not_forgotten(catalog: Catalog) -> None:
+    (image,) = catalog.mirror("eu", "ann", [published("web")], [], 2)
+    catalog.set_home("ann", "eu")
+    (instance,) = catalog.clone(image, "ann", "web", ["one"], 3)
+    assert instance.region == "eu"
+    assert catalog.manifests_needed("eu") == {ONE}
+    with pytest.raises(Busy, match="web/one"):
+        catalog.remove_region("eu")
+    assert catalog.reset(instance, 4).origin == "eu"
+    catalog.delete(catalog.instance("ann", "web", "one"), 5)  # type: ignore[arg-type]
+    assert catalog.home("ann") == "eu"
+    catalog.remove_region("eu")
+    assert catalog.home("ann") == ""
+    assert catalog.images("ann", region="eu") == []
