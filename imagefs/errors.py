@@ -177,7 +177,8 @@ class NotReady(Exception):
     thread (offline: in place). `finish` then runs on the loop's thread with the result
     of `work`. An exception of `work` or `finish` is the answer to every step that asked
     for that work. With `work` None the step only waits until work under the same key, which
-    is already going on, is over in whatever way.
+    is already going on, is over in whatever way. `remote` says that `work` waits for another
+    machine, maybe for long: it must not take a thread from work that is done here.
     """
 
     def __init__(
@@ -185,8 +186,11 @@ class NotReady(Exception):
         key: Hashable,
         work: Callable[[], Any] | None,
         finish: Callable[[Any], None] | None = None,
+        *,
+        remote: bool = False,
     ) -> None:
         super().__init__(key)
         self.key = key
         self.work = work
         self.finish = finish
+        self.remote = remote

@@ -22,6 +22,10 @@ T = TypeVar("T")
 WORKERS = max(4, 2 * (os.cpu_count() or 1))
 """Worker threads at a time: some wait for the disk while others use the processors."""
 
+REMOTE_WORKERS = 8
+"""Worker threads that wait for other machines. They are threads of their own: however long a region
+does not answer, what is on this machine is served as ever."""
+
 RELEASE_PATIENCE = 0.5
 """Seconds that a step which is refused because a file is open waits for the file to be closed:
 close() returns before the kernel tells of it, and behind reading ahead that may be later than the
@@ -49,8 +53,9 @@ class StepStatistics(msgspec.Struct, frozen=True):
 class Steps:
     """Runs steps that may not be ready; belongs to the loop's thread."""
 
-    def __init__(self, workers: int = WORKERS) -> None:
+    def __init__(self, workers: int = WORKERS, remote_workers: int = REMOTE_WORKERS) -> None:
         self._limiter = trio.CapacityLimiter(workers)
+        self._remote_limiter = trio.CapacityLimiter(remote_workers)
         self._jobs: dict[Hashable, _Job] = {}
         self._closing: trio.Event | None = None
         self._run = 0
@@ -123,9 +128,10 @@ class Steps:
             raise RuntimeError(f"A step waits for {needed.key!r}, which nobody works on")
         job = self._jobs[needed.key] = _Job()
         self._run += 1
+        limiter = self._remote_limiter if needed.remote else self._limiter
         try:
             with trio.CancelScope(shield=True):
-                result = await trio.to_thread.run_sync(needed.work, limiter=self._limiter)
+                result = await trio.to_thread.run_sync(needed.work, limiter=limiter)
             if needed.finish is not None:
                 needed.finish(result)
         except Exception as error:

@@ -473,4 +473,5 @@ def _together(missing: list[NotReady]) -> NotReady:
             if reason.finish is not None:
                 reason.finish(result)
 
-    return NotReady(tuple(reason.key for reason in wanted), work, finish)
+    key = tuple(reason.key for reason in wanted)
+    return NotReady(key, work, finish, remote=any(reason.remote for reason in wanted))

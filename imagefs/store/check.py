@@ -1,7 +1,7 @@
 """Reading objects to see whether they are good: each once, however often it is asked for.
 
 Good means: the index knows it, its record is readable, the record's checksum is right, and the
-object's bytes have its id. A few threads read and hash; `ObjectCheck` itself belongs to one.
+object's bytes have its id. (What the store's packs lack altogether may be good upstream.) A few threads read and hash; `ObjectCheck` itself belongs to one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ObjectCheck:
         """The bytes of a good object; raises Corrupt for a bad one. Blocks."""
         if oid not in self._bad:
             try:
-                data = self._store.get(oid)
+                data = self._store.inspect(oid)
             except (Corrupt, IOFailure) as error:
                 self._note(oid, str(error))
             else:
@@ -93,7 +93,7 @@ class ObjectCheck:
 
     def _read(self, oid: ObjectId) -> Verdict:
         try:
-            return _judge(oid, self._store.get(oid))
+            return _judge(oid, self._store.inspect(oid))
         except (Corrupt, IOFailure) as error:
             return str(error)
 

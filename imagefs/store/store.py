@@ -3,6 +3,10 @@
 `get` blocks and is for worker threads; `get_nowait` never waits for the disk and is for the
 loop's thread: what is neither in the cache nor in the host's page cache is asked for with
 `NotReady`. Both verify what they read. Several processes may have one store open.
+
+Objects that the packs lack, or have damaged, are asked for upstream when there is one.
+Everything else here (what the store contains, what a writer need not store) is about the
+store's own packs.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from imagefs.store import layout, recovery, reserve
 from imagefs.store.cache import RecordCache, RecordKey
 from imagefs.store.index import Index, Location
 from imagefs.store.packs import Packs
+from imagefs.store.upstream import Upstream
 from imagefs.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -61,6 +66,8 @@ class Store:
 
     def __init__(self, path: Path, packs: Packs, index: Index, cache_bytes: int) -> None:
         self.path = path
+        self.upstream: Upstream | None = None
+        """Where to ask for what the packs lack."""
         self._packs = packs
         self._index = index
         self._cache = RecordCache(cache_bytes)
@@ -140,20 +147,33 @@ class Store:
 
     def get(self, oid: ObjectId) -> bytes:
         """The bytes of an object; blocks. Raises `Corrupt` when it is missing or damaged."""
-        location = self._locate(oid)
+        try:
+            return self.inspect(oid)
+        except Corrupt as error:
+            if self._find(oid) is None:
+                raise  # upstream was asked
+            return self._get_upstream(oid, error)
+
+    def inspect(self, oid: ObjectId) -> bytes:
+        """Like `get` for who looks for damage: what upstream has does not make up for it."""
+        location = self._find(oid)
+        if location is None:
+            return self._get_upstream(oid)
         try:
             return self._get_at(oid, location)
         except Corrupt:
             # It may have been stored anew since the location was looked up.
             self._locations.pop(oid, None)
-            newer = self._locate(oid)
-            if newer == location:
+            newer = self._find(oid)
+            if newer is None or newer == location:
                 raise
         return self._get_at(oid, newer)
 
     def get_nowait(self, oid: ObjectId) -> bytes:
         """The same without waiting for the disk, else raises `NotReady`; take it again then."""
-        location = self._locate(oid)
+        location = self._find(oid)
+        if location is None:
+            return self._get_upstream(oid, wait=False)
         key = (location.pack, location.offset)
         record = self._cache.get(key) or self._read_in_place(key, location)
         data = None if record is None else record.object(location.ordinal, oid)
@@ -161,23 +181,29 @@ class Store:
             return data
         failure = self._failures.pop(oid, None)
         if failure is not None:
-            raise failure
+            return self._get_upstream(oid, failure, wait=False)
         raise NotReady(("record", *key), partial(self._fetch, oid))
 
     def missing(self, oids: Iterable[ObjectId]) -> list[NotReady]:
         """For reading ahead: what to do so that these objects are in the cache, in order.
 
         Each record is named once; objects that are there, or that nobody stored, are left out.
+        Those to be fetched from upstream come last.
         """
         loads: dict[RecordKey, NotReady] = {}
+        elsewhere: list[ObjectId] = []
         for oid in oids:
             location = self._find(oid)
             if location is None:
+                elsewhere.append(oid)
                 continue
             key = (location.pack, location.offset)
             if key not in loads and not self._cache.holds(key):
                 loads[key] = NotReady(("record", *key), partial(self._fetch, oid))
-        return list(loads.values())
+        found = list(loads.values())
+        if elsewhere and self.upstream is not None:
+            found += self.upstream.missing(elsewhere)
+        return found
 
     def stored_size(self, oids: Iterable[ObjectId]) -> int:
         """Bytes of the records that hold these objects, each record counted once."""
@@ -194,11 +220,28 @@ class Store:
                 self._locations[oid] = location
         return location
 
-    def _locate(self, oid: ObjectId) -> Location:
-        location = self._find(oid)
-        if location is None:
-            raise Corrupt(f"Object {oid.hex()} is missing from store {self.path}")
-        return location
+    def _get_upstream(
+        self, oid: ObjectId, failure: Corrupt | None = None, *, wait: bool = True
+    ) -> bytes:
+        """What upstream has; `failure` says how the packs failed, None when they lack it."""
+        data = None
+        if self.upstream is not None:
+            try:
+                data = self.upstream.get(oid) if wait else self.upstream.get_nowait(oid)
+            except NotReady:
+                if failure is not None:
+                    self._keep_failure(oid, failure)
+                raise
+            except ImagefsError as error:
+                if failure is None:
+                    raise
+                raise failure from error
+        if data is None:
+            raise failure or self._lacking(oid)
+        return data
+
+    def _lacking(self, oid: ObjectId) -> Corrupt:
+        return Corrupt(f"Object {oid.hex()} is missing from store {self.path}")
 
     def _get_at(self, oid: ObjectId, location: Location) -> bytes:
         key = (location.pack, location.offset)
@@ -237,14 +280,23 @@ class Store:
         """The work of `NotReady`: afterwards `get_nowait` gives the object or its damage.
 
         Damage is not raised here but kept for whoever takes the step again, so that the error
-        rises in the step, which knows what the object is for.
+        rises in the step, which knows what the object is for. Upstream is not asked here: that
+        is work for other threads.
         """
+        location = self._find(oid)
+        if location is None:
+            return
         try:
-            self.get(oid)
+            self._get_at(oid, location)
         except Corrupt as error:
-            if len(self._failures) >= _MAX_FAILURES:
-                self._failures.clear()
-            self._failures[oid] = error
+            self._locations.pop(oid, None)
+            if self._find(oid) == location:
+                self._keep_failure(oid, error)
+
+    def _keep_failure(self, oid: ObjectId, error: Corrupt) -> None:
+        if len(self._failures) >= _MAX_FAILURES:
+            self._failures.clear()
+        self._failures[oid] = error
 
     # -- damage -------------------------------------------------------------------------
 

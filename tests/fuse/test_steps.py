@@ -195,6 +195,32 @@ async def test_different_keys_do_not_wait_for_each_other() -> None:
     assert loaded == {"a", "b", "c"}
 
 
+async def test_other_machines_that_do_not_answer_keep_no_local_work_waiting(
+    nursery: trio.Nursery,
+) -> None:
+    steps, answered, hanging = Steps(workers=1, remote_workers=2), threading.Event(), 0
+    started = threading.Semaphore(0)
+
+    def hang() -> None:
+        nonlocal hanging
+        hanging += 1
+        started.release()
+        answered.wait()
+
+    def far(name: int) -> None:
+        if not answered.is_set():
+            raise NotReady(name, hang, remote=True)
+
+    for name in range(5):
+        nursery.start_soon(steps.run, far, name)
+    for _ in range(2):
+        await trio.to_thread.run_sync(started.acquire)
+    value = Value()
+    assert await steps.run(value.step) == "loaded"
+    assert hanging == 2
+    answered.set()
+
+
 async def test_what_an_open_file_forbids_is_tried_again_when_files_are_closed(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
