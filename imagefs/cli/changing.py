@@ -41,8 +41,9 @@ def commit_command(place: Place, instance: str, name: str) -> None:
     Prints its digest. The instance stays as it is.
     """
     with open_session(place) as session, Waiting(f"Committing {instance}"):
-        session.sync()
-        committed = session.call(Commit(meant(session, instance), name))
+        reference = meant(session, instance)
+        session.collect(reference)
+        committed = session.call(Commit(reference, name))
     click.echo(committed["digest"])
 
 
@@ -68,7 +69,6 @@ def seal_command(place: Place, image: str) -> None:
     Prints its digest.
     """
     with open_session(place) as session, Waiting(f"Sealing {image}"):
-        session.sync()
         sealed = session.call(Seal(meant(session, image)))
     click.echo(sealed["digest"])
 

@@ -68,8 +68,8 @@ def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
 
     with open_session(place) as session, Waiting("Storing the present state"):
         references = tuple(meant(session, reference) for reference in references)
-        if any("/" in reference for reference in references):
-            session.sync()
+        for reference in references:
+            session.collect(reference)
         manifests = [ObjectId(session.call(Manifest(reference))) for reference in references]
     store = Store.open(place.store)
     with contextlib.closing(store):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from imagefs.cli.place import Place
 from imagefs.control.client import Client
-from imagefs.control.messages import Request, Status
+from imagefs.control.messages import Request, Status, Writable
 from imagefs.errors import Busy, NotReady, StoreError
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ class Session(Protocol):
     def mountpoint(self) -> str | None:
         """Where the account is mounted, without symlinks; None if it is not."""
 
-    def sync(self) -> None:
-        """Have the kernel hand over what it still keeps of files written in the mount."""
+    def collect(self, reference: str) -> None:
+        """Have the kernel hand over what it still keeps of files written in that image or
+        instance."""
 
 
 class _Online:
@@ -44,10 +45,13 @@ class _Online:
         mountpoint: str = self.call(Status())["mountpoint"]
         return mountpoint
 
-    def sync(self) -> None:
-        from imagefs.cli.syncfs import syncfs
+    def collect(self, reference: str) -> None:
+        from imagefs.cli.collecting import collect
         from imagefs.daemon.mountpoint import OUR_TYPE, mounted_type
 
+        located = self.call(Writable(reference))
+        if not located:
+            return
         status = self.call(Status())
         mountpoint, pid = status["mountpoint"], status["pid"]
         if mounted_type(Path(mountpoint)) != OUR_TYPE:
@@ -56,7 +60,7 @@ class _Online:
                 f" not mounted at {mountpoint} in this mount namespace. Run this in that of its"
                 f" daemon: `nsenter --preserve-credentials --user --mount --target {pid} ...`"
             )
-        syncfs(mountpoint)
+        collect(mountpoint, located, lambda: self.call(Writable(reference)))
 
 
 class _Offline:
@@ -82,7 +86,7 @@ class _Offline:
     def mountpoint(self) -> str | None:
         return None
 
-    def sync(self) -> None:
+    def collect(self, reference: str) -> None:
         pass  # nothing is mounted
 
 

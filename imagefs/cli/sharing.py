@@ -18,7 +18,6 @@ from imagefs.control.messages import Share, Unshare
 def share_command(place: Place, image: str, accounts: tuple[str, ...]) -> None:
     """Share IMAGE with accounts, or with everybody: `public`. A draft is sealed first."""
     with open_session(place) as session, Waiting(f"Sharing {image}"):
-        session.sync()
         session.call(Share(meant(session, image), list(accounts)))
 
 

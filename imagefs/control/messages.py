@@ -84,6 +84,10 @@ class Manifest(Request, frozen=True):
     reference: str
 
 
+class Writable(Request, frozen=True):
+    reference: str
+
+
 class CheckOverlay(Request, frozen=True):
     number: int
 
@@ -117,6 +121,7 @@ AnyRequest = (
     | Unshare
     | Publish
     | Manifest
+    | Writable
     | CheckOverlay
     | StoredContents
     | InodePath

@@ -25,6 +25,7 @@ _VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
     messages.Unshare: lambda lifecycle, m: lifecycle.unshare(m.image, m.accounts),
     messages.Publish: lambda lifecycle, m: lifecycle.publish(m.name, m.manifest, m.stored),
     messages.Manifest: lambda lifecycle, m: lifecycle.manifest(m.reference),
+    messages.Writable: lambda lifecycle, m: lifecycle.writable(m.reference),
     messages.CheckOverlay: lambda lifecycle, m: lifecycle.inspection.check(m.number),
     messages.StoredContents: lambda lifecycle, m: lifecycle.inspection.contents(m.number, m.after),
     messages.InodePath: lambda lifecycle, m: lifecycle.inspection.path(m.number, m.ino),

@@ -23,7 +23,7 @@ _SHADOW = "SELECT 1 FROM dentry WHERE parent = ? AND name = ?"
 
 
 class Places:
-    """Where directories of the base and of an overlay are now. For one commit."""
+    """Where directories of the base and of an overlay are now; good until something changes."""
 
     def __init__(self, base: Tree, database: Database) -> None:
         self._base = base

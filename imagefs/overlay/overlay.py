@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ from imagefs.overlay.layer import Layer
 from imagefs.overlay.names import Items
 from imagefs.overlay.naming import Naming
 from imagefs.overlay.totals import Totals
+from imagefs.overlay.whereabouts import paths_of
 from imagefs.store import StoreWriter
 from imagefs.tree import Tree
 from imagefs.tree.contents import Fetch
@@ -171,6 +172,10 @@ class Overlay(Totals):
             parts.append(name)
             ino = parent
         return b"/".join(reversed(parts))
+
+    def paths(self, inos: Iterable[Ino]) -> dict[Ino, bytes]:
+        """A path from the root for each of these files, where they have one, to open them by."""
+        return paths_of(self._layer.base, self._layer.database(), inos)
 
     def _place(self, inode: Inode) -> tuple[Ino, bytes]:
         if inode.parent:

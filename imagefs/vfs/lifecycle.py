@@ -31,7 +31,8 @@ from imagefs.errors import (
     NotReady,
     ReadOnly,
 )
-from imagefs.model import ROOT_INO, ObjectId
+from imagefs.model import ROOT_INO, NodeId, ObjectId
+from imagefs.vfs import places
 from imagefs.vfs.information import (
     ImageInformation,
     Information,
@@ -42,6 +43,7 @@ from imagefs.vfs.information import (
     describe_instance,
 )
 from imagefs.vfs.inspection import Inspection
+from imagefs.vfs.node import node_id
 from imagefs.vfs.sharing import Sharing
 from imagefs.vfs.volumes import Volumes, root_has
 
@@ -327,6 +329,18 @@ class Lifecycle:
             self._results[key] = sealed.manifest
 
         raise self._volumes.commit(self._volumes.open(row), "manifest", done)
+
+    def writable(self, reference: str) -> list[tuple[bytes, NodeId]]:
+        """The files of an image or instance that are open for writing: the path of each in the
+        mount, and its node. Those without a name are left out."""
+        row = self.row(reference)
+        volume = self._volumes.in_use(row.number)
+        if volume is None or not volume.writers:
+            return []
+        place = places.INSTANCES if row.kind is Kind.INSTANCE else places.IMAGES
+        top = f"{place.kind.value}{row.reference}/".encode()
+        paths = volume.overlay.paths(volume.writers)
+        return [(top + path, node_id(row.number, ino)) for ino, path in paths.items()]
 
     # -- sharing ------------------------------------------------------------------------
 

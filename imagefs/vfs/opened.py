@@ -74,8 +74,7 @@ class Opened:
         """Close a file."""
         file = self._files.pop(fh)
         volume = file.volume
-        volume.files -= 1
-        volume.writers -= file.writable
+        volume.closed(file.ino, writable=file.writable)
         volume.discard_orphan(file.ino)
         self._volumes.release(volume)
 
@@ -127,6 +126,5 @@ class Opened:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         privileged = self._options.privileged(caller)
         file = OpenFile(volume, ino, caller, writable=writable, privileged=privileged)
-        volume.files += 1
-        volume.writers += writable
+        volume.opened(ino, writable=writable)
         return self._files.add(file)

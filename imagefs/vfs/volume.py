@@ -29,7 +29,7 @@ class Volume:
     `superseded` volumes are named nowhere any more: what still has them open reads on, and
     nothing changes them; `successor` is what took the name, and what the kernel asks about
     until it has been told. `withdrawn` ones are another account's, shared no longer: nothing in
-    them can be reached. `committing` is the key of the commit that keeps changes waiting.
+    them can be reached. `writers` counts how often each inode is open for writing. `committing` is the key of the commit that keeps changes waiting.
     `last_change` decides when time seals a draft, `last_use` when its files are closed.
     `changes` counts changes, `synced` says which of them are durable; `unsynced_since` is
     when the first of the others was made.
@@ -40,7 +40,7 @@ class Volume:
         self.overlay = overlay
         self.lookups = LookupCounts()
         self.files = 0
-        self.writers = 0
+        self.writers: dict[Ino, int] = {}
         self.directories = 0
         self.orphans: set[Ino] = set()
         self.superseded = False
@@ -114,10 +114,25 @@ class Volume:
         self.changes += 1
         self.last_change = self.last_use = now
 
+    def opened(self, ino: Ino, *, writable: bool) -> None:
+        """A file was opened."""
+        self.files += 1
+        if writable:
+            self.writers[ino] = self.writers.get(ino, 0) + 1
+
+    def closed(self, ino: Ino, *, writable: bool) -> None:
+        """A file that was `opened` so was closed."""
+        self.files -= 1
+        if not writable:
+            return
+        self.writers[ino] -= 1
+        if not self.writers[ino]:
+            del self.writers[ino]
+
     def require_no_writers(self, what: str) -> None:
         """Raise Busy while a file is open for writing."""
         if self.writers:
-            raise Busy(self._held(what, self.writers, "open for writing"))
+            raise Busy(self._held(what, sum(self.writers.values()), "open for writing"))
 
     def require_closed(self, what: str) -> None:
         """Raise Busy while a file is open."""

@@ -292,9 +292,11 @@ def test_an_account_is_the_same_in_a_namespace(user: Person) -> None:
     inside = """
         imagefs mount ~/cloud
         mkdir ~/cloud/instances/tree/node
-        echo two >~/cloud/instances/tree/node/file
+        exec 3>~/cloud/instances/tree/node/file
+        echo two >&3
         echo >ready
         read line <go
+        exec 3>&-
         imagefs umount ~/cloud
     """
     user.shell(
@@ -310,6 +312,7 @@ def test_an_account_is_the_same_in_a_namespace(user: Person) -> None:
         pid=$(imagefs status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')
         grep "nsenter --preserve-credentials --user --mount --target $pid" refused
         nsenter --preserve-credentials --user --mount --target $pid imagefs commit tree/node new
+        imagefs diff tree tree/other
         echo >go
         wait $!
         """

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from imagefs.cli.place import Place
+from imagefs.cli.session import open_session
 from imagefs.control.client import Client
 from imagefs.control.messages import CheckOverlay, Publish, Request
 from imagefs.daemon import mountpoint
@@ -101,6 +103,11 @@ class Mount:
         assert client is not None, "Nobody listens"
         with client:
             return client.call(request)
+
+    def collect(self, reference: str) -> None:
+        """Have the kernel hand over what was written through maps, as a command does."""
+        with open_session(Place(self.store_path, ACCOUNT)) as session:
+            session.collect(reference)
 
     def overlay_problems(self, root: int) -> list[str]:
         """What `imagefs verify` says about the instance or draft whose root has this number."""

@@ -240,16 +240,19 @@ class World:
                               f"  instance {instance}")  # fmt: skip
 
     def life_calm(self) -> None:
-        """Every recent time becomes one that is past, the same on both sides."""
-        self.actors["root"].ask("syncfs", ())
+        """Every recent time becomes one that is past, the same on both sides, and stays so: no
+        page of a file with a name is still to go out."""
+        self.mount.collect(self.reference)
+        timed = set()
         for path in walk(os.fsencode(self.host)):
             full = [os.path.join(os.fsencode(top), path) for top in (self.host, self.instance)]
             status = os.lstat(full[0])
+            timed.add(status.st_ino)
             if status.st_mtime_ns >= self.epoch or status.st_ino in self.untimed:
                 self.calm_time += SECOND + 1
                 for name in full:
                     os.utime(name, ns=(self.calm_time,) * 2, follow_symlinks=False)
-        self.untimed.clear()
+        self.untimed -= timed
 
     def life_close(self) -> None:
         """Everything that is open or mapped."""

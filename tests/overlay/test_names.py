@@ -381,3 +381,34 @@ def test_unknown_inodes_are_stale(bench: Bench) -> None:
     bench.make(b"x")
     with pytest.raises(Stale):
         bench.overlay.attributes(Ino(77))
+
+
+def test_files_are_found_where_their_names_are_now(bench: Bench) -> None:
+    for folder in (b"d", b"d/in", b"gone"):
+        bench.make(folder, DIR)
+    for path in (b"d/in/kept", b"d/moved", b"d/removed", b"gone/file", b"first"):
+        bench.make(path)
+    linked = bench.ino(b"first")
+    for name in (b"second", b"third"):
+        bench.run(bench.overlay.link, linked, bench.ino(b"d"), name)
+    upper = over(bench)
+    paths = (b"d/in/kept", b"d/moved", b"d/removed", b"gone/file", b"first")
+    kept, moved, removed, file, linked = (upper.ino(path) for path in paths)
+
+    def found() -> dict[Ino, bytes]:
+        return upper.run(upper.overlay.paths, [kept, moved, removed, file, linked])
+
+    assert found() == {
+        kept: paths[0], moved: paths[1], removed: paths[2], file: paths[3], linked: b"d/second"
+    }  # fmt: skip
+    upper.run(upper.overlay.rename, ROOT_INO, b"d", ROOT_INO, b"e")
+    upper.run(upper.overlay.rename, upper.ino(b"e"), b"moved", ROOT_INO, b"new")
+    for path in (b"e/removed", b"gone/file"):
+        upper.run(upper.overlay.unlink, *upper.place(path))
+    upper.run(upper.overlay.rmdir, ROOT_INO, b"gone")
+    for path in (b"e/second", b"e/third", b"first"):
+        assert found() == {kept: b"e/in/kept", moved: b"new", linked: path}
+        upper.run(upper.overlay.unlink, *upper.place(path))
+    made = upper.make(b"e/made")
+    assert upper.run(upper.overlay.paths, [made, linked]) == {made: b"e/made"}
+    upper.overlay.close()
