@@ -22,6 +22,8 @@ _LOCK = struct.Struct("hhqqi4x")
 _SHOWN = 48
 _ALIGNED = 4096
 _BUFFER = 1 << 20
+_LARGEST = (2**32 - 1) * 4096
+"""Bytes in the largest file of ext4."""
 DIRENT_SIZE = 280
 
 
@@ -144,6 +146,9 @@ class Side:
         return fd
 
     def read(self, slot: int, size: int) -> Any:
+        """Of a directory EISDIR, but where ext4's own positions are too large for reading on."""
+        if slot in self.positions:
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         done = os.readv(self.transfer(slot, None, size), [memoryview(self.buffer)[:size]])
         return digested(self.buffer[:done])
 
@@ -173,7 +178,14 @@ class Side:
         return os.pwritev(self.transfer(slot, 1, 1), parts, offset, flags)
 
     def lseek(self, slot: int, offset: int, whence: int) -> int:
-        return os.lseek(self.no_folder(slot), offset, whence)
+        """Behind the end of ext4's largest file it is refused on both sides."""
+        fd = self.no_folder(slot)
+        before = os.lseek(fd, 0, os.SEEK_CUR)
+        position = os.lseek(fd, offset, whence)
+        if position > _LARGEST:
+            os.lseek(fd, before, os.SEEK_SET)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return position
 
     def no_folder(self, slot: int) -> int:
         """Positions in directories are each file system's own: see `seekdir`."""
