@@ -17,7 +17,7 @@ from xxhash import xxh3_64_intdigest
 
 from imagefs.errors import Corrupt, StoreError
 from imagefs.format.directory import MAX_INODES, UNDECODABLE
-from imagefs.format.record import MAX_OBJECTS, PACK_HEADER_SIZE, least_record_size
+from imagefs.format.record import MAX_BLOCK, MAX_OBJECTS, PACK_HEADER_SIZE, least_record_size
 from imagefs.model import MAX_FILE_SIZE, OBJECT_ID_SIZE, ObjectId
 
 DESCRIPTOR_MAGIC: Final = "imagefs image"
@@ -39,7 +39,8 @@ MARKER_VERSION: Final = 1
 MAX_MARKER: Final = 4096
 
 _MARKER_LINE: Final = "imagefs region"
-_INDEX_HEADER = struct.Struct("<8sII")
+SALT_SIZE: Final = 16
+_INDEX_HEADER = struct.Struct(f"<8sII{SALT_SIZE}s")
 _RECORD = struct.Struct("<III")
 _CHECKSUM = struct.Struct("<Q")
 
@@ -136,15 +137,19 @@ class IndexedRecord(NamedTuple):
     objects: tuple[ObjectId, ...]
 
 
-def encode_pack_index(records: Iterable[IndexedRecord]) -> bytes:
-    """The index of a pack; the records are in the order in which they lie in it."""
+def encode_pack_index(records: Iterable[IndexedRecord], salt: bytes) -> bytes:
+    """The index of a pack; the records are in the order in which they lie in it.
+
+    `salt` is random: two packs are never one object of the server, whatever they hold. So a pack
+    that is about to be deleted is not the one that a copy has just written.
+    """
     parts = [b""]
     count = 0
     for record in records:
         count += 1
         parts.append(_RECORD.pack(record.offset, record.size, len(record.objects)))
         parts += record.objects
-    parts[0] = _INDEX_HEADER.pack(INDEX_MAGIC, PACK_INDEX_VERSION, count)
+    parts[0] = _INDEX_HEADER.pack(INDEX_MAGIC, PACK_INDEX_VERSION, count, salt)
     body = b"".join(parts)
     return body + _CHECKSUM.pack(xxh3_64_intdigest(body))
 
@@ -157,7 +162,7 @@ def decode_pack_index(data: bytes, begin: int) -> list[IndexedRecord]:
     """
     if not SMALLEST_PACK_INDEX <= len(data) <= MAX_PACK_INDEX:
         raise Corrupt(f"An index of a pack cannot have {len(data)} bytes")
-    magic, version, count = _INDEX_HEADER.unpack_from(data)
+    magic, version, count, _ = _INDEX_HEADER.unpack_from(data)
     if magic != INDEX_MAGIC:
         raise Corrupt("It does not begin like an index of a pack")
     body = memoryview(data)[: -_CHECKSUM.size]
@@ -183,7 +188,8 @@ def _decode_records(data: bytes, length: int, count: int, begin: int) -> list[In
         end = at + objects * OBJECT_ID_SIZE
         if not 1 <= objects <= MAX_OBJECTS or end > length:
             raise Corrupt(f"The index has a record of {objects} objects")
-        if offset < free or size < least_record_size(objects) or offset + size > begin:
+        least = least_record_size(objects)
+        if offset < free or not least <= size <= least + MAX_BLOCK or offset + size > begin:
             raise Corrupt(f"The index has a record of {size} bytes at {offset}, which cannot be")
         ids = tuple(ObjectId(data[i : i + OBJECT_ID_SIZE]) for i in range(at, end, OBJECT_ID_SIZE))
         records.append(IndexedRecord(offset, size, ids))

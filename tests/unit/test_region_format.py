@@ -13,7 +13,13 @@ from xxhash import xxh3_64_intdigest
 
 from imagefs.errors import Corrupt, StoreError
 from imagefs.format.directory import MAX_INODES
-from imagefs.format.record import MAX_OBJECTS, PACK_HEADER_SIZE, least_record_size, object_id
+from imagefs.format.record import (
+    MAX_BLOCK,
+    MAX_OBJECTS,
+    PACK_HEADER_SIZE,
+    least_record_size,
+    object_id,
+)
 from imagefs.format.region import (
     DESCRIPTOR_MAGIC,
     DESCRIPTOR_VERSION,
@@ -24,6 +30,7 @@ from imagefs.format.region import (
     MAX_PACKS,
     MAX_PARENT,
     PACK_INDEX_VERSION,
+    SALT_SIZE,
     SMALLEST_PACK_INDEX,
     Descriptor,
     IndexedRecord,
@@ -55,7 +62,8 @@ descriptors = st.builds(
     st.none() | st.text(min_size=1, max_size=MAX_PARENT),
     packs,
 )
-A = PackName(b"a" * 32, 68)
+SALT = bytes(range(SALT_SIZE))
+A = PackName(b"a" * 32, SMALLEST_PACK_INDEX)
 B = PackName(b"b" * 32, 100)
 PLAIN = Descriptor(object_id(b"tree"), 3, 4, 5, None, (A, B))
 
@@ -135,7 +143,7 @@ def test_a_descriptor_that_is_cut_is_refused(descriptor: Descriptor, kept: int) 
         {"parent": "x" * (MAX_PARENT + 1)},
         {"packs": (B, A)},
         {"packs": (A, A)},
-        {"packs": (PackName(b"short", 68),)},
+        {"packs": (PackName(b"short", 100),)},
         {"packs": (PackName(A.id, SMALLEST_PACK_INDEX - 1),)},
         {"packs": (PackName(A.id, MAX_PACK_INDEX + 1),)},
     ],
@@ -146,7 +154,7 @@ def test_descriptors_that_cannot_exist(changes: dict[str, object]) -> None:
 
 
 def test_a_descriptor_of_too_many_packs_is_refused() -> None:
-    most = tuple(PackName(number.to_bytes(32, "big"), 68) for number in range(MAX_PACKS + 1))
+    most = tuple(PackName(number.to_bytes(32, "big"), 100) for number in range(MAX_PACKS + 1))
     accepted = msgspec.structs.replace(PLAIN, packs=most[:-1])
     assert decode_descriptor(encode_descriptor(accepted)) == accepted
     with pytest.raises(Corrupt, match="packs"):
@@ -173,7 +181,7 @@ def test_a_descriptor_of_a_later_version_says_what_to_do() -> None:
 
 @given(indexes())
 def test_an_index_comes_back_as_it_was(records: list[IndexedRecord]) -> None:
-    data = encode_pack_index(records)
+    data = encode_pack_index(records, SALT)
     assert decode_pack_index(data, end_of(records)) == records
     with pytest.raises(Corrupt):
         decode_pack_index(data, end_of(records) - 1)
@@ -183,7 +191,7 @@ def test_an_index_comes_back_as_it_was(records: list[IndexedRecord]) -> None:
 def test_a_changed_or_cut_index_is_refused(
     records: list[IndexedRecord], at: int, bits: int
 ) -> None:
-    data = encode_pack_index(records)
+    data = encode_pack_index(records, SALT)
     for bad in (flip(data, at, bits), data[: at % len(data)], data + b"\0"):
         with pytest.raises(Corrupt):
             decode_pack_index(bad, end_of(records))
@@ -193,7 +201,7 @@ def test_a_changed_or_cut_index_is_refused(
 def test_an_index_of_whoever_makes_checksums_is_refused_or_means_itself(
     records: list[IndexedRecord], data: st.DataObject
 ) -> None:
-    good = encode_pack_index(records)
+    good = encode_pack_index(records, SALT)
     body = bytearray(good[:-8])
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -202,7 +210,7 @@ def test_an_index_of_whoever_makes_checksums_is_refused_or_means_itself(
         found = decode_pack_index(forged, end_of(records))
     except (Corrupt, StoreError):
         return
-    assert encode_pack_index(found) == forged
+    assert encode_pack_index(found, forged[16 : 16 + SALT_SIZE]) == forged
 
 
 @pytest.mark.parametrize(
@@ -226,11 +234,22 @@ def test_an_index_of_whoever_makes_checksums_is_refused_or_means_itself(
 )
 def test_indexes_that_cannot_exist(records: list[IndexedRecord]) -> None:
     with pytest.raises(Corrupt):
-        decode_pack_index(encode_pack_index(records), 500)
+        decode_pack_index(encode_pack_index(records, SALT), 500)
+
+
+def test_no_record_is_longer_than_one_can_be() -> None:
+    most = least_record_size(1) + MAX_BLOCK
+    for size in (most, most + 1):
+        data = encode_pack_index([IndexedRecord(24, size, (ObjectId(A.id),))], SALT)
+        if size == most:
+            decode_pack_index(data, MAX_PACK)
+        else:
+            with pytest.raises(Corrupt):
+                decode_pack_index(data, MAX_PACK)
 
 
 def test_an_index_of_a_later_version_says_what_to_do() -> None:
-    body = bytearray(encode_pack_index([IndexedRecord(24, 200, (ObjectId(A.id),))])[:-8])
+    body = bytearray(encode_pack_index([IndexedRecord(24, 200, (ObjectId(A.id),))], SALT)[:-8])
     body[8] += 1
     with pytest.raises(StoreError, match="newer imagefs"):
         decode_pack_index(bytes(body) + encode_checksum(bytes(body)), 500)
@@ -264,7 +283,7 @@ def example(name: str) -> bytes:
 
 def test_the_examples_are_what_is_written() -> None:
     hello = IndexedRecord(24, 109, (object_id(b"hello, "), object_id(b"world\n")))
-    index = encode_pack_index([hello])
+    index = encode_pack_index([hello], SALT)
     assert example("pack-index-example") == index
     pack = example("pack-example") + index
     name = PackName(object_id(pack), len(index))
