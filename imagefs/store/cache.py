@@ -9,32 +9,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from imagefs.format.record import Record
+from imagefs.store.flights import Flights
 
 KEEP = 16
 """Records kept even when they are larger than the bound together."""
 
 RecordKey = tuple[int, int]
 """Pack and offset."""
-
-
-class _Load:
-    """A load that is going on; `error` is set before `done` when it failed."""
-
-    __slots__ = ("done", "error", "record")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.record: Record | None = None
-        self.error: BaseException | None = None
-
-    def result(self) -> Record:
-        self.done.wait()
-        if self.error is not None:
-            raise self.error
-        assert self.record is not None
-        return self.record
 
 
 class RecordCache:
@@ -44,7 +28,7 @@ class RecordCache:
         self._limit = limit
         self._lock = threading.Lock()
         self._records: OrderedDict[RecordKey, Record] = OrderedDict()
-        self._loads: dict[RecordKey, _Load] = {}
+        self._flights: Flights[RecordKey, Record] = Flights()
         self.bytes = 0
         self.hits = 0
         self.loads = 0
@@ -55,7 +39,7 @@ class RecordCache:
     def __repr__(self) -> str:
         return (
             f"<RecordCache {len(self._records)} records, {self.bytes} of {self._limit} bytes,"
-            f" {len(self._loads)} loading>"
+            f" {len(self._flights)} loading>"
         )
 
     def get(self, key: RecordKey) -> Record | None:
@@ -63,7 +47,7 @@ class RecordCache:
             return self._use(key)
 
     def is_loading(self, key: RecordKey) -> bool:
-        return key in self._loads
+        return key in self._flights
 
     def holds(self, key: RecordKey) -> bool:
         """Like `get`, but does not count as a use."""
@@ -78,17 +62,10 @@ class RecordCache:
 
         What `loader` raises is raised to everybody who waits; nothing is kept then.
         """
-        with self._lock:
-            record = self._use(key)
-            if record is not None:
-                return record
-            load = self._loads.get(key)
-            mine = load is None
-            if load is None:
-                load = self._loads[key] = _Load()
-        if mine:
-            self._run(key, load, loader)
-        return load.result()
+        record = self.get(key)
+        if record is not None:
+            return record
+        return self._flights.get(key, partial(self._load, key, loader))
 
     def drop(self, key: RecordKey) -> None:
         with self._lock:
@@ -108,16 +85,12 @@ class RecordCache:
             self.hits += 1
         return record
 
-    def _run(self, key: RecordKey, load: _Load, loader: Callable[[], Record]) -> None:
-        try:
-            load.record = loader()
-        except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
-            load.error = error
-        with self._lock:
-            del self._loads[key]
-            if load.record is not None:
-                self._insert(key, load.record)
-        load.done.set()
+    def _load(self, key: RecordKey, loader: Callable[[], Record]) -> Record:
+        record = self._records.get(key)  # another thread may have been faster
+        if record is None:
+            record = loader()
+            self.put(key, record)
+        return record
 
     def _insert(self, key: RecordKey, record: Record) -> None:
         old = self._records.pop(key, None)

@@ -16,29 +16,17 @@ from types import TracebackType
 from typing import Self
 
 from imagefs.errors import ImagefsError, InvalidArgument, NoSpace
-from imagefs.format.record import DATA, MAX_BLOCK, MAX_OBJECTS, METADATA, encode_record, object_id
-from imagefs.model import CHUNK_SIZE, ObjectId
+from imagefs.format.record import DATA, MAX_BLOCK, METADATA, encode_record, object_id
+from imagefs.model import ObjectId
+from imagefs.store.grouping import Block, Grouping
 from imagefs.store.index import Index, Row
 from imagefs.store.packs import PackAppender, Packs
 from imagefs.store.recovery import claim_pack
 
 log = logging.getLogger(__name__)
 
-_GROUP_BYTES = CHUNK_SIZE
-_ALONE = CHUNK_SIZE // 2
 _MAX_WAITING = 16
 _CHECKPOINT_ROWS = 100_000
-
-
-class _Group:
-    """Small objects that will share a block."""
-
-    __slots__ = ("bytes", "kind", "objects")
-
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
-        self.objects: list[tuple[ObjectId, bytes]] = []
-        self.bytes = 0
 
 
 class StoreWriter:
@@ -61,7 +49,7 @@ class StoreWriter:
         self._look_up = not index.is_empty()
         self._state = threading.Condition()
         self._pending: set[ObjectId] = set()
-        self._groups = {DATA: _Group(DATA), METADATA: _Group(METADATA)}
+        self._grouping = Grouping()
         self._waiting = 0
         self._failure: BaseException | None = None
         self._append_lock = threading.Lock()
@@ -106,43 +94,31 @@ class StoreWriter:
             if oid in self._pending:
                 return
             self._pending.add(oid)
-            for objects in self._collect(oid, data, kind):
-                self._submit(objects, kind)
+            block = self._grouping.add(oid, data, kind)
+            if block is not None:
+                self._submit(block)
 
     def _is_stored(self, oid: ObjectId) -> bool:
         location = self._index.find(oid)
         return location is not None and (location.pack, location.offset) not in self._damaged
 
-    def _collect(self, oid: ObjectId, data: bytes, kind: int) -> list[list[tuple[ObjectId, bytes]]]:
-        """Takes an object in; returns the blocks that are to be written now."""
-        if len(data) > _ALONE:
-            return [[(oid, data)]]
-        full = []
-        group = self._groups[kind]
-        if group.bytes + len(data) > _GROUP_BYTES or len(group.objects) == MAX_OBJECTS:
-            full.append(group.objects)
-            group = self._groups[kind] = _Group(kind)
-        group.objects.append((oid, data))
-        group.bytes += len(data)
-        return full
-
-    def _submit(self, objects: list[tuple[ObjectId, bytes]], kind: int) -> None:
+    def _submit(self, block: Block) -> None:
         """Hands a block to the pool; waits while too many are there. The lock is held."""
         while self._waiting >= _MAX_WAITING:
             self._state.wait()
         if self._failure is not None:
             raise self._failure
         self._waiting += 1
-        self._pool.submit(self._write, objects, kind)
+        self._pool.submit(self._write, block)
 
     # -- in the pool --------------------------------------------------------------------
 
-    def _write(self, objects: list[tuple[ObjectId, bytes]], kind: int) -> None:
+    def _write(self, block: Block) -> None:
         try:
-            parts = encode_record(objects, kind)
+            parts = encode_record(block.objects, block.kind)
             with self._append_lock:
                 if self._failure is None:
-                    self._append(objects, parts)
+                    self._append(block.objects, parts)
         except BaseException as error:  # noqa: BLE001 - raised by the next put or finish
             self._failure = self._failure or error
         finally:
@@ -171,10 +147,10 @@ class StoreWriter:
     def finish(self) -> None:
         """Returns when everything put so far is durable and found by every reader."""
         with self._state:
-            for kind, group in self._groups.items():
-                if group.objects:
-                    self._groups[kind] = _Group(kind)
-                    self._submit(group.objects, kind)
+            for kind in (DATA, METADATA):
+                block = self._grouping.rest(kind)
+                if block is not None:
+                    self._submit(block)
             self._wait_idle()
         with self._append_lock:
             if self._failure is not None:
