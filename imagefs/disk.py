@@ -25,11 +25,20 @@ from imagefs.errors import ImagefsError, IOFailure, NoSpace
 _FALLOC_KEEP_SIZE = 1
 _FALLOC_PUNCH_HOLE = 2
 _SYNC_FILE_RANGE_WRITE = 2
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
 _ZERO_STEP = 1024 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+_libc.renameat2.argtypes = [
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+]
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
 _NO_FLAG = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -62,6 +71,15 @@ class Space(msgspec.Struct, frozen=True):
     blocks_available: int
     files: int
     files_free: int
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A name in a directory. `kind` is a mode's S_IFMT, of the name itself: symlinks are not followed."""
+
+    name: str
+    kind: int
+    size: int
+    modified: int
 
 
 class Disk:
@@ -184,6 +202,14 @@ class Disk:
         except OSError as error:
             raise failure(error, fd) from error
 
+    def entry(self, fd: int) -> Entry:
+        """What an open file is; it has no name here."""
+        try:
+            found = os.fstat(fd)
+        except OSError as error:
+            raise failure(error, fd) from error
+        return Entry("", stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns)
+
     def try_lock(self, fd: int) -> bool:
         """Takes the file's exclusive lock; False when another descriptor holds it.
 
@@ -266,6 +292,25 @@ class Disk:
         except OSError as error:
             raise failure(error, old) from error
 
+    def rename_new(self, old: str | Path, new: str | Path) -> None:
+        """Like `rename`, but FileExistsError where `new` is there, whoever made it and when.
+
+        Where the file system cannot do that in one call, it is a second name that then is the only
+        one: a crash between may leave both.
+        """
+        names = (os.fsencode(old), os.fsencode(new))
+        done = _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE)
+        if done == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _NO_FLAG:
+            raise failure(OSError(code, os.strerror(code)), new)
+        try:
+            os.link(old, new, follow_symlinks=False)
+        except OSError as error:
+            raise failure(error, new) from error
+        self.unlink(old)
+
     def size_of(self, path: str | Path) -> int | None:
         """The size of what bears a name; None when nothing does."""
         found = self._status(path)
@@ -288,6 +333,26 @@ class Disk:
             return os.listdir(path)
         except OSError as error:
             raise failure(error, path) from error
+
+    def entries(self, path: str | Path) -> list[Entry]:
+        """What a directory holds, in no order; without what goes while it is being read."""
+        found: list[Entry] = []
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    kind = stat.S_IFMT(status.st_mode)
+                    found.append(Entry(entry.name, kind, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            raise failure(error, path) from error
+        return found
+
+    def real_path(self, path: str) -> str:
+        """The same place without symlinks on the way, whether anything is there or not."""
+        return os.path.realpath(path)
 
     def writable(self, path: str | Path) -> bool:
         """Whether this process may list a directory and create files in it."""

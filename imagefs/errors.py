@@ -148,6 +148,12 @@ class IOFailure(ImagefsError):
     errno = errno.EIO
 
 
+class Unreachable(ImagefsError):
+    """The service of a region, or the way to it, does not answer, after several tries."""
+
+    errno = errno.EIO
+
+
 class Corrupt(ImagefsError):
     """Stored bytes are not what was written; the message names them."""
 

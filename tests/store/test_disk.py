@@ -105,3 +105,23 @@ def test_missing_and_existing_files_keep_their_python_errors(tmp_path: Path, fd:
         disk.listdir(tmp_path / "file")
     with pytest.raises(IOFailure, match="descriptor"):
         disk.pread(-1, 1, 0)
+
+
+@pytest.mark.parametrize("one_call", [True, False])
+def test_renaming_to_a_new_name_replaces_nothing(
+    tmp_path: Path, one_call: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, other = (tmp_path / name for name in ("old", "new", "other"))
+    old.write_bytes(b"old")
+    other.write_bytes(b"other")
+    if not one_call:
+        # As file systems that do not know the flag answer.
+        monkeypatch.setattr("imagefs.disk._RENAME_NOREPLACE", 1 << 30)
+    with pytest.raises(FileExistsError):
+        Disk().rename_new(old, other)
+    assert (old.read_bytes(), other.read_bytes()) == (b"old", b"other")
+    Disk().rename_new(old, new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "other"]
+    assert new.read_bytes() == b"old"
+    with pytest.raises(FileNotFoundError):
+        Disk().rename_new(old, new)

@@ -81,3 +81,11 @@ class WatchedDisk(Disk):
     def rename(self, old: str | Path, new: str | Path) -> None:
         self._change("rename", new)
         super().rename(old, new)
+
+    def rename_new(self, old: str | Path, new: str | Path) -> None:
+        self._change("rename_new", new)
+        super().rename_new(old, new)
+
+    def unlink(self, path: str | Path) -> None:
+        self._change("unlink", path)
+        super().unlink(path)
