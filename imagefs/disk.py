@@ -168,6 +168,13 @@ class Disk:
         if count < size:
             self.pwrite(fd, b"".join(parts)[count:], offset + count)
 
+    def touch(self, fd: int) -> None:
+        """Makes now the time at which an open file was changed."""
+        try:
+            os.utime(fd)
+        except OSError as error:
+            raise failure(error, fd) from error
+
     def truncate(self, fd: int, size: int) -> None:
         try:
             os.ftruncate(fd, size)

@@ -64,6 +64,12 @@ class Busy(ImagefsError):
     exit_code = EXIT_REFUSED
 
 
+class Cancelled(ImagefsError):
+    """Work ended because somebody said so; what it has done so far is kept where it can be."""
+
+    errno = errno.EINTR
+
+
 class NotPermitted(ImagefsError):
     """The place does not allow the operation, whoever asks."""
 

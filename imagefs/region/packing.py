@@ -1,0 +1,61 @@
+"""Putting a pack of a region together in memory."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, NamedTuple
+
+from imagefs.format.record import encode_pack_header, encode_record, object_id
+from imagefs.format.region import SALT_SIZE, IndexedRecord, PackName, encode_pack_index
+from imagefs.store.grouping import Block
+
+PACK_BYTES: Final = 8 * 1024 * 1024
+"""A pack that has grown to this many bytes is sent."""
+
+
+class Pack(NamedTuple):
+    """A whole pack. `share` is what part of all that is to be sent it stands for, in bytes."""
+
+    name: PackName
+    data: bytes
+    records: list[IndexedRecord]
+    share: float
+
+
+class PackBuilder:
+    """Takes blocks until it is `full`; `take` gives the pack and begins the next one."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def __repr__(self) -> str:
+        return f"<PackBuilder: {len(self._records)} records, {self._size} bytes>"
+
+    def _begin(self) -> None:
+        self._parts = [encode_pack_header()]
+        self._size = len(self._parts[0])
+        self._records: list[IndexedRecord] = []
+
+    @property
+    def full(self) -> bool:
+        return self._size >= PACK_BYTES
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def add(self, block: Block) -> None:
+        """Compresses a block and puts it at the end."""
+        parts = encode_record(block.objects, block.kind)
+        size = sum(map(len, parts))
+        objects = tuple(oid for oid, _ in block.objects)
+        self._records.append(IndexedRecord(self._size, size, objects))
+        self._parts += parts
+        self._size += size
+
+    def take(self, share: float) -> Pack:
+        """The pack of what was added; see `Pack` for `share`."""
+        index = encode_pack_index(self._records, secrets.token_bytes(SALT_SIZE))
+        data = b"".join([*self._parts, index])
+        pack = Pack(PackName(object_id(data), len(index)), data, self._records, share)
+        self._begin()
+        return pack
