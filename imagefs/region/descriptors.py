@@ -1,0 +1,145 @@
+"""Descriptors of a region as they were fetched, so that only new ones are.
+
+An object is new when its key, size or time is. Times may be whole seconds, so what is put in the
+same second may look the same: what was fetched within `SLACK` of being seen first is therefore
+fetched once more after that. Everything fetched is untrusted: what is no descriptor is left out
+and complained about.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from imagefs.errors import Corrupt, NotFound, StoreError
+from imagefs.format.region import MAX_DESCRIPTOR, Descriptor, PackName, decode_descriptor
+from imagefs.region.bucket import Bucket, Listed
+from imagefs.region.complaints import Complaints
+from imagefs.region.lease import SECOND, boottime
+
+log = logging.getLogger(__name__)
+
+SLACK: Final = 2 * SECOND
+_MOST_PACK_NAMES: Final = 1_000_000
+
+
+class _Fetched(msgspec.Struct):
+    """What lay at a key: how it was listed, what it was, and by `boottime` when it was first
+    listed like this and when it was fetched. `descriptor` is None for what is none."""
+
+    listed: Listed
+    descriptor: Descriptor | None
+    seen: int
+    fetched: int
+
+    def is_sure(self) -> bool:
+        return self.fetched - self.seen >= SLACK
+
+
+class Descriptors:
+    """The descriptors of one region. Thread-safe; methods block."""
+
+    def __init__(self, bucket: Bucket, pool: ThreadPoolExecutor, complaints: Complaints) -> None:
+        self._bucket = bucket
+        self._pool = pool
+        self._complaints = complaints
+        self._known: dict[str, _Fetched] = {}
+        self._packs: dict[PackName, PackName] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Descriptors {len(self._known)}>"
+
+    def fetch(self, listed: Iterable[Listed]) -> dict[str, Descriptor]:
+        """The descriptors at these keys, without those that are gone or none."""
+        return {key: found for key, found in self._fetch(list(listed)) if found is not None}
+
+    def fetch_surely(self, listed: Iterable[Listed], since: int) -> dict[str, Descriptor]:
+        """The same, of each that is there: raises `Corrupt` or `StoreError` for what is none.
+
+        What the server says was put after `since` (its time, ns) is fetched whatever is known.
+        """
+        wanted = list(listed)
+        self.drop(one.key for one in wanted if one.modified >= since)
+        found = self._fetch(wanted, strict=True)
+        return {key: descriptor for key, descriptor in found if descriptor is not None}
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forgets what lay at these keys."""
+        with self._lock:
+            for key in keys:
+                self._known.pop(key, None)
+
+    def keep_only(self, prefix: str, keys: Iterable[str]) -> None:
+        """Forgets what lay below a prefix, other than at these keys."""
+        kept = set(keys)
+        with self._lock:
+            gone = [key for key in self._known if key.startswith(prefix) and key not in kept]
+            for key in gone:
+                del self._known[key]
+
+    # -- inside -------------------------------------------------------------------------
+
+    def _lookup(self, listed: Listed) -> _Fetched | None:
+        with self._lock:
+            known = self._known.get(listed.key)
+        return known if known is not None and known.listed == listed else None
+
+    def _fetch(
+        self, wanted: Sequence[Listed], *, strict: bool = False
+    ) -> list[tuple[str, Descriptor | None]]:
+        known = [self._lookup(one) for one in wanted]
+        missing = [
+            (one, found)
+            for one, found in zip(wanted, known, strict=True)
+            if found is None or not found.is_sure() or (strict and found.descriptor is None)
+        ]
+        futures = [self._pool.submit(self._get, one, old, strict) for one, old in missing]
+        try:
+            fetched = {one.key: f.result() for (one, _), f in zip(missing, futures, strict=True)}
+        finally:
+            for future in futures:
+                future.cancel()
+        old = {one.key: found.descriptor for one, found in zip(wanted, known, strict=True) if found}
+        return list({**old, **fetched}.items())
+
+    def _get(self, listed: Listed, old: _Fetched | None, strict: bool) -> Descriptor | None:
+        moment = boottime()
+        try:
+            data = self._read(listed)
+        except NotFound:
+            return None
+        descriptor: Descriptor | None = None
+        try:
+            descriptor = self._decode(data)
+        except (Corrupt, StoreError) as error:
+            if strict:
+                raise type(error)(f"{listed.key} cannot be read: {error}") from error
+            self._complaints.say(listed.key, str(error))
+        seen = moment if old is None else old.seen
+        with self._lock:
+            self._known[listed.key] = _Fetched(listed, descriptor, seen, moment)
+        return descriptor
+
+    def _read(self, listed: Listed) -> bytes:
+        """What is there now, as far as it was listed to reach; nothing when that cannot be one."""
+        if not 1 <= listed.size <= MAX_DESCRIPTOR:
+            return b""
+        try:
+            return self._bucket.get_range(listed.key, 0, listed.size)
+        except Corrupt:  # it has become shorter
+            return b""
+
+    def _decode(self, data: bytes) -> Descriptor:
+        descriptor = decode_descriptor(data)
+        # Images of a region share most packs: one value for each saves most of the memory.
+        with self._lock:
+            if len(self._packs) > _MOST_PACK_NAMES:
+                self._packs.clear()
+            packs = tuple(self._packs.setdefault(pack, pack) for pack in descriptor.packs)
+        return msgspec.structs.replace(descriptor, packs=packs)

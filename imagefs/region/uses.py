@@ -1,0 +1,89 @@
+"""Which trees of a region the instances of this store stand on: a gc keeps their packs.
+
+A use is put first and what it stands on looked at afterwards, because a gc looks at images first and
+at uses last: so one of the two sees the other (docs/durability.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from imagefs.errors import Corrupt, NotFound, StoreError
+from imagefs.format.region import (
+    MAX_DESCRIPTOR,
+    Descriptor,
+    decode_descriptor,
+    encode_descriptor,
+)
+from imagefs.model import ObjectId
+from imagefs.region.bucket import Bucket
+from imagefs.region.layout import UseKey, parse_use, use_key, uses_prefix
+from imagefs.region.packs import usable_packs
+
+
+class Uses:
+    """What one store uses in one region. Thread-safe; methods block."""
+
+    def __init__(self, bucket: Bucket, store: bytes) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._put: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Uses of store {self._store.hex()}, {len(self._put)} put>"
+
+    def use(self, descriptor: Descriptor, images: Iterable[str]) -> None:
+        """Says that this store needs a tree; `images` are keys where it may be published.
+
+        What was said before stays as it was, because what was fetched may come from those packs.
+        Raises `NotFound` when the region has the tree no longer.
+        """
+        with self._lock:
+            if descriptor.manifest in self._put:
+                return
+        key = use_key(UseKey(self._store, descriptor.manifest))
+        places = list(images)
+        present = self._present(key, descriptor.manifest)
+        if present is None or not self._is_kept(present, places):
+            self._bucket.put(key, encode_descriptor(descriptor))
+            if not self._is_kept(descriptor, places):
+                self._bucket.delete(key)
+                raise NotFound("The image is gone from its region, or about to be")
+        with self._lock:
+            self._put.add(descriptor.manifest)
+
+    def keep_only(self, kept: AbstractSet[ObjectId]) -> None:
+        """Says that this store needs no other trees than these any more."""
+        for listed in self._bucket.list(uses_prefix(self._store)):
+            use = parse_use(listed.key)
+            if use is not None and use.manifest not in kept:
+                with self._lock:
+                    self._put.discard(use.manifest)
+                self._bucket.delete(listed.key)
+
+    # -- inside -------------------------------------------------------------------------
+
+    def _present(self, key: str, manifest: bytes) -> Descriptor | None:
+        """What was put at an earlier time; None when there is nothing that can be used."""
+        try:
+            descriptor = decode_descriptor(self._bucket.get(key, limit=MAX_DESCRIPTOR))
+        except (NotFound, Corrupt, StoreError):
+            return None
+        return descriptor if descriptor.manifest == manifest else None
+
+    def _is_kept(self, descriptor: Descriptor, places: Iterable[str]) -> bool:
+        """Whether no gc that did not see the use took one of its packs, or will."""
+        data = encode_descriptor(descriptor)
+        if any(self._holds(place, data) for place in places):
+            return True
+        usable = usable_packs(self._bucket)
+        return all(pack in usable for pack in descriptor.packs)
+
+    def _holds(self, place: str, data: bytes) -> bool:
+        try:
+            return self._bucket.get(place, limit=MAX_DESCRIPTOR) == data
+        except (NotFound, Corrupt):
+            return False

@@ -1,0 +1,116 @@
+"""Machines: stores of their own that know a region. What they copy there is made up, packs of random
+bytes, because what is tested with them is who may do what when, not how objects travel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from blake3 import blake3
+
+from imagefs.disk import Disk
+from imagefs.format.region import Descriptor, PackName, decode_descriptor
+from imagefs.region import layout
+from imagefs.region.bucket import Bucket, Patience
+from imagefs.region.layout import ImageName
+from imagefs.region.lease import SECOND, Lease, Terms
+from imagefs.region.packs import usable_packs
+from imagefs.region.region import Image, Region, Regions
+from imagefs.region.url import RegionUrl
+from imagefs.store.store import Store
+
+DAY = 86_400 * SECOND
+INDEX_LENGTH = 200
+
+
+def random_pack(size: int = 1000) -> tuple[PackName, bytes]:
+    """What stands for a pack: its name is right, its bytes mean nothing."""
+    data = os.urandom(size)
+    return PackName(blake3(data).digest(), INDEX_LENGTH), data
+
+
+class Machine:
+    """A store with one region, `eu`; a context manager."""
+
+    def __init__(self, folder: Path, url: str, terms: Terms | None = None) -> None:
+        self.store = Store.create(folder)
+        self.url = url
+        self.regions = Regions(
+            self.store, Disk(), terms=terms, patience=Patience(retry=2.0, refused=0.5)
+        )
+        self.region: Region = self.regions.open("eu", url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.regions.close()
+        self.store.close()
+
+    def copy(
+        self,
+        account: str,
+        name: str,
+        *,
+        packs: int = 2,
+        reuse: bool = False,
+        between: Callable[[Lease], None] = lambda _: None,
+    ) -> Image:
+        """Copies an image that needs `packs` new packs and, with `reuse`, all that may be counted on.
+
+        `between` is called when the packs are there and the descriptor is not.
+        """
+        image = ImageName(account, name)
+        publication = self.region._publication
+        bucket = self.region._bucket
+        with self.region._changing(image), publication.lease(image) as lease:
+            publication.require_absent(image)
+            counted = list(usable_packs(bucket)) if reuse else []
+            for pack, data in (random_pack() for _ in range(packs)):
+                bucket.put(layout.pack_key(pack), data)
+                counted.append(pack)
+            between(lease)
+            return publication.publish(lease, image, describe(counted))
+
+
+def describe(packs: Iterable[PackName], manifest: bytes | None = None) -> Descriptor:
+    """A descriptor of an image that needs these packs."""
+    return Descriptor(
+        manifest=os.urandom(32) if manifest is None else manifest,
+        entries=3,
+        bytes=4096,
+        created=1_700_000_000 * SECOND,
+        parent="web",
+        packs=tuple(sorted(set(packs))),
+    )
+
+
+def peek(url: str) -> Bucket:
+    """The region's objects, for looking and tampering."""
+    return Bucket(RegionUrl.parse(url), name="eu")
+
+
+def keys(bucket: Bucket, prefix: str = "") -> list[str]:
+    return [listed.key for listed in bucket.list(prefix)]
+
+
+def broken(bucket: Bucket) -> list[str]:
+    """What is wrong with the images of a region: whatever names packs has all of them, whole."""
+    wrong: list[str] = []
+    for prefix in (layout.IMAGES, layout.DELETED, layout.USES):
+        for key in keys(bucket, prefix):
+            for pack in decode_descriptor(bucket.get(key)).packs:
+                found = bucket.head(layout.pack_key(pack))
+                if found is None:
+                    wrong.append(f"{key} lacks pack {pack.id.hex()}")
+                elif blake3(bucket.get(layout.pack_key(pack))).digest() != pack.id:
+                    wrong.append(f"{key} has a damaged pack {pack.id.hex()}")
+    return wrong
