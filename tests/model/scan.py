@@ -60,9 +60,7 @@ class Scans:
         if host.error or instance.error:
             return None if host == instance else f"host {host}, instance {instance}"
         key = _Key(operation.who, operation.arguments[0])
-        initial = host.value[0]
-        if initial is not None:
-            self._open[key] = [Scan(set(initial)) for _ in range(2)]
+        self._begin(key, host.value[0], instance.value[0])
         if key not in self._open:
             return None
         for side, scan, outcome in zip(
@@ -72,6 +70,16 @@ class Scans:
             if problem:
                 return f"{side}: {problem}"
         return None
+
+    def _begin(self, key: _Key, host: list[bytes] | None, instance: list[bytes] | None) -> None:
+        """Listings that begin have what the directory holds now; one of the two may go on, because
+        it has come to a name that the other has not."""
+        if host is not None and instance is not None:
+            self._open[key] = [Scan(set(host)) for _ in range(2)]
+        elif key in self._open:
+            for side, initial in enumerate((host, instance)):
+                if initial is not None:
+                    self._open[key][side] = Scan(set(initial))
 
     def went(self, operation: Operation, host: Outcome, instance: Outcome) -> None:
         """An answer to seekdir: what lies behind that place is to come again."""
