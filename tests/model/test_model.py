@@ -18,7 +18,7 @@ from tests.seed import SEED
 pytestmark = [pytest.mark.mount, pytest.mark.root]
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.script"))
-SECONDS = float(os.environ.get("IMAGEFS_TEST_MODEL_SECONDS", "0"))
+SECONDS = float(os.environ.get("IMAGEFS_TEST_MODEL_SECONDS", "120"))
 SETTINGS = settings(
     max_examples=8,
     stateful_step_count=80,
