@@ -23,14 +23,14 @@ from imagefs.format.region import (
     decode_descriptor,
     encode_descriptor,
 )
-from imagefs.model import ObjectId
+from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store.derived import DerivedDatabase
 
 log = logging.getLogger(__name__)
 
 REGION_INDEX_VERSION: Final = 1
-WINDOW: Final = 256 * 1024
-"""Bytes of records in a row that are fetched at once, about."""
+WINDOW: Final = 2 * (CHUNK_SIZE + 1024)
+"""Bytes of records in a row that are fetched at once: two chunks that do not get smaller fit."""
 
 _SCHEMA = (
     # Packs whose indexes are in `object` and `window`. Numbers are never used twice.

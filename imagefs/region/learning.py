@@ -25,6 +25,9 @@ TRIES: Final = 3
 """How often what arrives damaged is fetched."""
 
 _WORKERS: Final = 8
+_AT_ONCE: Final = 64
+"""Indexes that may be in memory together."""
+
 _ASK_ONE_BY_ONE: Final = 16
 """Up to so many packs are asked for their sizes; for more, all are listed."""
 
@@ -47,30 +50,42 @@ def learn(
     unknown = [pack for pack in dict.fromkeys(packs) if pack not in known]
     if not unknown:
         return True
-    complete = True
     with ThreadPoolExecutor(_WORKERS, "learn") as pool:
         if sizes is None:
             sizes = _sizes(bucket, unknown, pool)
-        jobs = {
-            pool.submit(fetch_index, bucket, pack, sizes[pack]): pack
-            for pack in unknown
-            if pack in sizes
-        }
-        if len(jobs) < len(unknown):
-            log.warning("Region %s lacks %s packs", region, len(unknown) - len(jobs))
-            complete = False
-        try:
-            for job in completed(jobs, alive):
-                pack = jobs[job]
-                try:
-                    index.add(region, pack, sizes[pack], job.result())
-                except (Corrupt, NotFound) as error:
-                    log.warning("Pack %s of region %s: %s", pack.id.hex(), region, error)
-                    complete = False
-        finally:
-            for job in jobs:
-                job.cancel()
-    return complete
+        there = [pack for pack in unknown if pack in sizes]
+        if len(there) < len(unknown):
+            log.warning("Region %s lacks %s packs", region, len(unknown) - len(there))
+        learned = 0
+        for start in range(0, len(there), _AT_ONCE):
+            some = {pack: sizes[pack] for pack in there[start : start + _AT_ONCE]}
+            learned += _learn_some(index, region, bucket, some, pool, alive)
+    return learned == len(unknown)
+
+
+def _learn_some(
+    index: RegionIndex,
+    region: str,
+    bucket: Bucket,
+    packs: Mapping[PackName, int],
+    pool: ThreadPoolExecutor,
+    alive: Callable[[], None],
+) -> int:
+    """Adds the indexes of some packs; of how many that went well."""
+    learned = 0
+    jobs = {pool.submit(fetch_index, bucket, pack, size): pack for pack, size in packs.items()}
+    try:
+        for job in completed(jobs, alive):
+            pack = jobs[job]
+            try:
+                index.add(region, pack, packs[pack], job.result())
+                learned += 1
+            except (Corrupt, NotFound) as error:
+                log.warning("Pack %s of region %s: %s", pack.id.hex(), region, error)
+    finally:
+        for job in jobs:
+            job.cancel()
+    return learned
 
 
 def fetch_index(bucket: Bucket, pack: PackName, size: int) -> list[IndexedRecord]:

@@ -10,7 +10,9 @@ Every method may be called from any thread. Which regions there are, `buckets` s
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 DEFAULT_MEMORY: Final = 32 * 1024 * 1024
 _MAX_PLACES: Final = 8192
 _MAX_FAILURES: Final = 64
+_AGAIN: Final = 30.0
+"""Seconds until it is tried again to learn a tree of which packs were gone or damaged."""
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):
@@ -66,6 +70,8 @@ class RegionUpstream:
         self._unlearned: dict[ObjectId, list[str]] = {}
         """Trees that some regions have, of none of which all packs are in the index."""
         self._flights: Flights[ObjectId | None, None] = Flights()
+        self._tried_until = math.inf
+        """When to look again for trees that could not be learned completely."""
         self._lock = threading.Lock()
         self._look_for_unlearned()
 
@@ -162,10 +168,11 @@ class RegionUpstream:
         return complete
 
     def _tried(self, manifests: Iterable[ObjectId]) -> None:
-        """What could not be learned is not tried again before more is known of regions."""
+        """What could not be learned is not tried again for a while."""
         with self._lock:
             for manifest in manifests:
                 self._unlearned.pop(manifest, None)
+            self._tried_until = time.monotonic() + _AGAIN
 
     def _look_for_unlearned(self) -> None:
         images = self.index.images()
@@ -187,6 +194,9 @@ class RegionUpstream:
     def _must_learn(self, oid: ObjectId, places: Sequence[Place]) -> bool:
         """An object that nobody is known to have may be one of a tree that was never learned: its
         manifest may have been read from another pack."""
+        if not places and self._tried_until < time.monotonic():
+            self._tried_until = math.inf
+            self._look_for_unlearned()
         return oid in self._unlearned or (not places and bool(self._unlearned))
 
     # -- reading ------------------------------------------------------------------------
@@ -197,17 +207,28 @@ class RegionUpstream:
         if self._must_learn(oid, places):
             self._learn_for(oid)
             places = self._find(oid)
+        data, failure = self._get_from(oid, places)
+        if failure is not None and self._unlearned:
+            self._learn_for(oid)
+            others = [place for place in self._find(oid) if place not in places]
+            data, _ = self._get_from(oid, others)
+        if data is None and failure is not None:
+            raise failure
+        return data
+
+    def _get_from(
+        self, oid: ObjectId, places: Iterable[Place]
+    ) -> tuple[bytes | None, ImagefsError | None]:
+        """The object from the first place that has it, else why the first one has not."""
         failure: ImagefsError | None = None
         for place in places:
             try:
-                return self._get_at(oid, place)
+                return self._get_at(oid, place), None
             except PackGone:
                 failure = failure or self._gone(oid, place)
             except ImagefsError as error:
                 failure = failure or error
-        if failure is not None:
-            raise failure
-        return None
+        return None, failure
 
     def get_nowait(self, oid: ObjectId) -> bytes | None:
         """See `store.upstream.Upstream`."""
