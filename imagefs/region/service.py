@@ -131,8 +131,12 @@ class Service:
             self._run("write", key, attempt, perhaps_done.set)
         except Exists:
             # What is there may be what an earlier try wrote, of which the answer was lost.
-            if not perhaps_done.is_set() or self.get(key, max(len(data), 1)) != data:
+            if not perhaps_done.is_set() or not self._holds(key, data):
                 raise
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        found = self.head(key)
+        return found is not None and found.size == len(data) and self.get(key, found.size) == data
 
     def delete(self, key: str) -> None:
         stores = self._connected()
