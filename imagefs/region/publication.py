@@ -164,14 +164,7 @@ class Publication:
         Raises `NotFound` when there is none, `Exists` when the name is taken.
         """
         with self.lease(image) as lease:
-            listed = self._understood(deleted_prefix(*image), parse_deleted)
-            if not listed:
-                raise NotFound(
-                    f"There is no deleted image {image.name} of {image.account} in region"
-                    f" {self._region}"
-                )
-            _, last = max(listed, key=lambda pair: (pair[1].modified, pair[0].time))
-            data = self._bucket.get(last.key, limit=MAX_DESCRIPTOR)
+            last, data = self._last_deleted(image)
             descriptor = self._decode(last.key, data)
             if self._is_there(image, data):  # it was brought back and a crash came
                 self._bucket.delete(last.key)
@@ -183,6 +176,18 @@ class Publication:
         return published
 
     # -- inside -------------------------------------------------------------------------
+
+    def _last_deleted(self, image: ImageName) -> tuple[Listed, bytes]:
+        listed = self._understood(deleted_prefix(*image), parse_deleted)
+        listed.sort(key=lambda pair: (pair[1].modified, pair[0].time))
+        for _, last in reversed(listed):
+            try:
+                return last, self._bucket.get(last.key, limit=MAX_DESCRIPTOR)
+            except NotFound:  # a gc took it
+                continue
+        raise NotFound(
+            f"There is no deleted image {image.name} of {image.account} in region {self._region}"
+        )
 
     def _create(self, image: ImageName, data: bytes) -> None:
         try:

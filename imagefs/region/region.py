@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from imagefs.disk import Disk
 from imagefs.errors import NotFound
-from imagefs.format.region import Descriptor
+from imagefs.format.region import Descriptor, PackName
 from imagefs.model import ObjectId
 from imagefs.region import marker, shares
+from imagefs.region.bringing import bring
 from imagefs.region.bucket import Bucket, BucketStatistics, Patience
 from imagefs.region.claims import Claims
 from imagefs.region.complaints import Complaints
@@ -27,9 +29,12 @@ from imagefs.region.descriptors import Descriptors
 from imagefs.region.gc import Cleaner
 from imagefs.region.identity import store_id
 from imagefs.region.layout import ImageName, Share, image_key
-from imagefs.region.lease import Terms
+from imagefs.region.lease import LeaseLost, Terms
 from imagefs.region.listing import listing
+from imagefs.region.packs import usable_packs
 from imagefs.region.publication import Publication
+from imagefs.region.sending import Sender
+from imagefs.region.upstream import RegionUpstream, UpstreamStatistics
 from imagefs.region.url import RegionUrl
 from imagefs.region.uses import Uses
 from imagefs.region.values import GcReport, Image, Listing, Plan
@@ -41,16 +46,30 @@ __all__ = ["GcReport", "Image", "Listing", "Plan", "Region", "Regions", "Share",
 log = logging.getLogger(__name__)
 
 _WORKERS = 8
+_ATTEMPTS = 3
+"""How often a copy is begun whose lease was lost on the way."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 class Region:
     """One region as one store sees it. Thread-safe; made by `Regions.open`."""
 
-    def __init__(self, name: str, url: str, bucket: Bucket, shared: _Shared) -> None:
+    def __init__(
+        self, name: str, url: str, bucket: Bucket, shared: _Shared, upstream: RegionUpstream
+    ) -> None:
         self.name = name
         self.url = url
         self._bucket = bucket
         self._shared = shared
+        self._upstream = upstream
+        self._sender = Sender(shared.store, upstream, name, bucket)
         self._pool = ThreadPoolExecutor(_WORKERS, f"region-{name}")
         complaints = Complaints(log, name)
         self._descriptors = Descriptors(bucket, self._pool, complaints)
@@ -60,7 +79,8 @@ class Region:
         self._listings: Flights[tuple[str, int], Listing] = Flights()
         self._changes = 0
         self._used: Uses | None = None
-        self._seen: dict[ObjectId, tuple[Descriptor, set[str]]] = {}
+        self._seen: dict[ObjectId, Descriptor] = {}
+        self._places: dict[ObjectId, set[str]] = {}
         self._checked = False
         self._lock = threading.Lock()
 
@@ -108,8 +128,7 @@ class Region:
 
     def _list(self, account: str) -> Listing:
         found = listing(self._publication, shares.shares(self._bucket), account)
-        for image in found.images:
-            self._learn(image)
+        self._learn(found.images)
         return found
 
     def deleted(self, account: str) -> list[Image]:
@@ -118,6 +137,83 @@ class Region:
         return self._publication.deleted(account)
 
     # -- changing -----------------------------------------------------------------------
+
+    def plan(
+        self,
+        manifest: ObjectId,
+        *,
+        base: ObjectId | None = None,
+        cancelled: Callable[[], bool] = _never,
+    ) -> Plan:
+        """What the region lacks of a tree, see `send`. Sends nothing; fetches indexes of packs."""
+        self._ready()
+        return self._sender.plan(
+            manifest, self._usable(), base=self._base(base), cancelled=cancelled
+        )
+
+    def send(
+        self,
+        account: str,
+        name: str,
+        manifest: ObjectId,
+        *,
+        entries: int,
+        size: int,
+        created: int,
+        parent: str | None,
+        base: ObjectId | None = None,
+        tell: Callable[[int, int], None] = _nothing,
+        cancelled: Callable[[], bool] = _never,
+    ) -> Image:
+        """Copies a tree to the region and publishes it there: whole or not at all.
+
+        `base` is the manifest of an image of the region that is much like it, if any. `tell` hears
+        of bytes done and to do, from any thread. Raises `Exists`, `Busy` while another copies
+        to that name, `Cancelled` soon after `cancelled` says so, `Corrupt` when the tree is damaged
+        here. What has arrived by then is not sent again by the next attempt.
+        """
+        image = ImageName(account, name)
+
+        def describe(packs: tuple[PackName, ...]) -> Descriptor:
+            return Descriptor(manifest, entries, size, created, parent, packs)
+
+        with self._changing(image):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return self._copy(image, manifest, describe, base, tell, cancelled)
+                except LeaseLost as error:
+                    log.warning("%s: it begins again", error)
+            return self._copy(image, manifest, describe, base, tell, cancelled)
+
+    def _copy(
+        self,
+        image: ImageName,
+        manifest: ObjectId,
+        describe: Callable[[tuple[PackName, ...]], Descriptor],
+        base: ObjectId | None,
+        tell: Callable[[int, int], None],
+        cancelled: Callable[[], bool],
+    ) -> Image:
+        with self._publication.lease(image) as lease:
+            self._publication.require_absent(image)
+            packs = self._sender.send(
+                manifest,
+                self._usable(),
+                base=self._base(base),
+                tell=tell,
+                cancelled=cancelled,
+                alive=lease.keep,
+            )
+            published = self._publication.publish(lease, image, describe(packs))
+        self._learn([published])
+        return published
+
+    def _usable(self) -> dict[PackName, int]:
+        """The packs that a copy may count on, and their sizes."""
+        return {pack: listed.size for pack, listed in usable_packs(self._bucket).items()}
+
+    def _base(self, manifest: ObjectId | None) -> Descriptor | None:
+        return None if manifest is None else self._descriptor(manifest)
 
     def remove(self, account: str, name: str) -> None:
         """Deletes an image. Raises `NotFound`, `Busy` while it is shared or being copied."""
@@ -129,7 +225,9 @@ class Region:
         """Brings back what was deleted last under that name. Raises `NotFound`, `Exists`, `Busy`."""
         image = ImageName(account, name)
         with self._changing(image):
-            return self._publication.undelete(image)
+            published = self._publication.undelete(image)
+        self._learn([published])
+        return published
 
     def share(self, owner: str, name: str, grantees: Iterable[str]) -> None:
         """Shares an image with accounts, or with `public`. Raises `NotFound`."""
@@ -147,6 +245,8 @@ class Region:
         finally:
             self._changed()
 
+    # -- what this store has of it ------------------------------------------------------
+
     def use(self, manifest: ObjectId) -> None:
         """Says that this store needs a tree that it has seen in the region: a gc keeps it, whatever
         happens to its image. Costs nothing when it was said before.
@@ -154,11 +254,12 @@ class Region:
         Raises `NotFound` when the region has it no longer, or this store never saw it there.
         """
         self._ready()
-        with self._lock:
-            descriptor, places = self._seen.get(manifest, (None, set()))
+        descriptor = self._descriptor(manifest)
         if descriptor is None:
             raise NotFound(f"Region {self.name} has no image with the tree {manifest.hex()}")
-        self._uses().use(descriptor, sorted(places))
+        with self._lock:
+            places = sorted(self._places.get(manifest, ()))
+        self._uses().use(descriptor, places)
 
     def unuse(self, kept: AbstractSet[ObjectId]) -> None:
         """Says that this store needs no other trees of the region than these any more."""
@@ -171,13 +272,33 @@ class Region:
                 self._used = Uses(self._bucket, self._shared.store_id())
             return self._used
 
-    def _learn(self, image: Image) -> None:
-        """Remembers which tree an image is, and where it is published."""
-        manifest = ObjectId(image.descriptor.manifest)
-        key = image_key(ImageName(image.account, image.name))
+    def _descriptor(self, manifest: ObjectId) -> Descriptor | None:
+        """What the region said of a tree, in this process or an earlier one."""
         with self._lock:
-            _, places = self._seen.get(manifest, (None, set()))
-            self._seen[manifest] = (image.descriptor, places | {key})
+            known = self._seen.get(manifest)
+        return known or self._upstream.index.descriptor(self.name, manifest)
+
+    def _learn(self, images: Iterable[Image]) -> None:
+        """Remembers which trees these images are, so that they can be read, and where they are.
+
+        Of images with one tree and different packs, the one that is known stays: what was fetched
+        came from its packs.
+        """
+        offered: dict[ObjectId, list[Descriptor]] = {}
+        with self._lock:
+            for image in images:
+                manifest = ObjectId(image.descriptor.manifest)
+                key = image_key(ImageName(image.account, image.name))
+                self._places.setdefault(manifest, set()).add(key)
+                offered.setdefault(manifest, []).append(image.descriptor)
+            new = {
+                manifest: found[0]
+                for manifest, found in offered.items()
+                if self._seen.get(manifest) not in found
+            }
+            self._seen.update(new)
+        if new:
+            self._upstream.remember(self.name, list(new.values()))
 
     def gc(self, retain: int, *, dry_run: bool = False) -> GcReport:
         """Removes what was deleted, or sent and never published, more than `retain` ns ago.
@@ -233,7 +354,7 @@ class _Shared:
 
 
 class Regions:
-    """All regions of one store. Thread-safe."""
+    """All regions of one store. Thread-safe; `close` it when none of its methods runs."""
 
     def __init__(
         self,
@@ -244,10 +365,15 @@ class Regions:
         terms: Terms | None = None,
         patience: Patience | None = None,
     ) -> None:
+        """Touches nothing. With the first region that is opened, `STORE/regions` is, and the store
+        reads from regions what its packs lack. `cache_bytes` bounds what is kept there of what was
+        fetched; `terms` and `patience` say how long leases last and the network may take."""
         self._disk = disk
+        self._cache_bytes = cache_bytes
         self._patience = patience
         self._shared = _Shared(store, disk, terms or Terms())
         self._regions: dict[str, Region] = {}
+        self._upstream: RegionUpstream | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -257,25 +383,69 @@ class Regions:
         """The region of that name and place; asks nobody. Raises `InvalidArgument` for the URL."""
         with self._lock:
             region = self._regions.get(name)
-            if region is None or region.url != url:
-                bucket = Bucket(
-                    RegionUrl.parse(url), name=name, disk=self._disk, patience=self._patience
-                )
-                self._regions[name] = Region(name, url, bucket, self._shared)
-            if region is not None and region is not self._regions[name]:
+            if region is not None and region.url == url:
+                return region
+            place = RegionUrl.parse(url)
+            upstream = self._opened()
+            if region is not None:  # another place has the name now
+                upstream.forget(name)
                 region.close()
-            return self._regions[name]
+            bucket = Bucket(place, name=name, disk=self._disk, patience=self._patience)
+            region = self._regions[name] = Region(name, url, bucket, self._shared, upstream)
+            return region
+
+    def bring(
+        self,
+        manifest: ObjectId,
+        tell: Callable[[int, int], None] = _nothing,
+        cancelled: Callable[[], bool] = _never,
+    ) -> int:
+        """Makes a tree that a region has be in the store's own packs, durably and whole; returns the
+        bytes that they grew by. `tell` hears of bytes done and to do.
+
+        Raises `Corrupt` for a tree that is not whole or no tree, `Cancelled`.
+        """
+        with self._lock:
+            upstream = self._opened()
+        return bring(self._shared.store, upstream, manifest, tell, cancelled)
 
     def forget(self, name: str) -> None:
-        """Drops what is known of a region here; nothing of it is in use any more."""
+        """Drops all that is kept here of a region; nothing of it is in use any more."""
         with self._lock:
             region = self._regions.pop(name, None)
+            if region is not None or self._disk.is_directory(self._directory):
+                self._opened().forget(name)
         if region is not None:
             region.close()
 
+    def statistics(self) -> UpstreamStatistics | None:
+        """What is kept here of regions; None when none was opened."""
+        upstream = self._upstream
+        return None if upstream is None else upstream.statistics()
+
     def close(self) -> None:
         with self._lock:
-            regions = list(self._regions.values())
+            for region in self._regions.values():
+                region.close()
             self._regions.clear()
-        for region in regions:
-            region.close()
+            if self._upstream is not None:
+                self._shared.store.upstream = None
+                self._upstream.close()
+                self._upstream = None
+
+    @property
+    def _directory(self) -> Path:
+        return self._shared.store.path / "regions"
+
+    def _opened(self) -> RegionUpstream:
+        """What reads from regions, from now on for the store too."""
+        if self._upstream is None:
+            self._upstream = RegionUpstream.open(
+                self._directory, self._disk, self._bucket_of, cache_bytes=self._cache_bytes
+            )
+            self._shared.store.upstream = self._upstream
+        return self._upstream
+
+    def _bucket_of(self, name: str) -> Bucket | None:
+        region = self._regions.get(name)
+        return None if region is None else region._bucket  # noqa: SLF001 - made here

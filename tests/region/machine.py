@@ -53,14 +53,7 @@ class Machine:
 
     def keep(self, root: samples.Node) -> ObjectId:
         """Store a tree made of plain values."""
-        memory = samples.Memory()
-        manifest = samples.store(memory, root)
-        content = chunks(root)
-        with self.store.writer() as writer:
-            for data in memory.objects.values():
-                writer.put(data, metadata=data not in content)
-            writer.finish()
-        return manifest
+        return keep(self.store, root)
 
     def imported(self, source: Path) -> ObjectId:
         with self.store.writer() as writer:
@@ -109,6 +102,18 @@ class Machine:
 
     def remember(self, descriptor: Descriptor) -> None:
         self.upstream.remember(REGION, [descriptor])
+
+
+def keep(store: Store, root: samples.Node) -> ObjectId:
+    """Put a tree made of plain values into a store."""
+    memory = samples.Memory()
+    manifest = samples.store(memory, root)
+    content = chunks(root)
+    with store.writer() as writer:
+        for data in memory.objects.values():
+            writer.put(data, metadata=data not in content)
+        writer.finish()
+    return manifest
 
 
 def chunks(root: samples.Node) -> set[bytes]:

@@ -12,7 +12,9 @@ from typing import Self
 from blake3 import blake3
 
 from imagefs.disk import Disk
+from imagefs.errors import NotFound
 from imagefs.format.region import Descriptor, PackName, decode_descriptor
+from imagefs.model import ObjectId
 from imagefs.region import layout
 from imagefs.region.bucket import Bucket, Patience
 from imagefs.region.layout import ImageName
@@ -21,6 +23,7 @@ from imagefs.region.packs import usable_packs
 from imagefs.region.region import Image, Region, Regions
 from imagefs.region.url import RegionUrl
 from imagefs.store.store import Store
+from imagefs.tree import Tree
 
 DAY = 86_400 * SECOND
 INDEX_LENGTH = 200
@@ -80,6 +83,19 @@ class Machine:
             between(lease)
             return publication.publish(lease, image, describe(counted))
 
+    def send(self, account: str, name: str, manifest: ObjectId) -> Image:
+        """Copies a tree of the store, really."""
+        root = Tree(self.store.get, manifest).manifest.root
+        return self.region.send(
+            account,
+            name,
+            manifest,
+            entries=root.count,
+            size=root.size,
+            created=1_700_000_000 * SECOND,
+            parent=None,
+        )
+
 
 def describe(packs: Iterable[PackName], manifest: bytes | None = None) -> Descriptor:
     """A descriptor of an image that needs these packs."""
@@ -103,14 +119,25 @@ def keys(bucket: Bucket, prefix: str = "") -> list[str]:
 
 
 def broken(bucket: Bucket) -> list[str]:
-    """What is wrong with the images of a region: whatever names packs has all of them, whole."""
+    """What is wrong with the images of a region: whatever names packs has all of them, whole.
+
+    What is deleted while this looks is not wrong.
+    """
     wrong: list[str] = []
     for prefix in (layout.IMAGES, layout.DELETED, layout.USES):
         for key in keys(bucket, prefix):
-            for pack in decode_descriptor(bucket.get(key)).packs:
-                found = bucket.head(layout.pack_key(pack))
-                if found is None:
-                    wrong.append(f"{key} lacks pack {pack.id.hex()}")
-                elif blake3(bucket.get(layout.pack_key(pack))).digest() != pack.id:
-                    wrong.append(f"{key} has a damaged pack {pack.id.hex()}")
+            try:
+                descriptor = decode_descriptor(bucket.get(key))
+            except NotFound:
+                continue
+            bad = [pack.id.hex() for pack in descriptor.packs if not is_whole(bucket, pack)]
+            if bad and bucket.head(key) is not None:
+                wrong.append(f"{key} lacks packs {bad}")
     return wrong
+
+
+def is_whole(bucket: Bucket, pack: PackName) -> bool:
+    try:
+        return blake3(bucket.get(layout.pack_key(pack))).digest() == pack.id
+    except NotFound:
+        return False
