@@ -46,6 +46,9 @@ _SCHEMA = (
     """CREATE TABLE window (
         pack INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL,
         PRIMARY KEY (pack, offset)) WITHOUT ROWID""",
+    # Records that arrived damaged: what is in them is sent anew.
+    """CREATE TABLE damage (
+        pack INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (pack, offset)) WITHOUT ROWID""",
     # Trees that regions say they hold; `learned` when all packs of the descriptor are in `pack`.
     """CREATE TABLE image (
         region TEXT NOT NULL, manifest BLOB NOT NULL, descriptor BLOB NOT NULL,
@@ -113,7 +116,7 @@ class RegionIndex(DerivedDatabase):
 
     def probe(self) -> None:
         """Raises Corrupt where it shows at once that the file is damaged."""
-        for table in ("pack", "object", "window", "image"):
+        for table in ("pack", "object", "window", "damage", "image"):
             self._query(f"SELECT * FROM {table} LIMIT 1")
 
     # -- packs and objects --------------------------------------------------------------
@@ -168,7 +171,7 @@ class RegionIndex(DerivedDatabase):
         if known is None:
             return
         with self._transaction() as connection:
-            for table in ("object", "window"):
+            for table in ("object", "window", "damage"):
                 connection.execute(f"DELETE FROM {table} WHERE pack = ?", (pack,))
             connection.execute("DELETE FROM pack WHERE number = ?", (pack,))
             connection.execute("UPDATE image SET learned = 0 WHERE region = ?", (known.region,))
@@ -177,7 +180,7 @@ class RegionIndex(DerivedDatabase):
         """Takes out all of a region; returns the packs of which windows may be on disk."""
         packs = self.packs(region)
         with self._transaction() as connection:
-            for table in ("object", "window"):
+            for table in ("object", "window", "damage"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE pack IN (SELECT number FROM pack WHERE region = ?)",
                     (region,),
@@ -185,6 +188,18 @@ class RegionIndex(DerivedDatabase):
             for table in ("pack", "image"):
                 connection.execute(f"DELETE FROM {table} WHERE region = ?", (region,))
         return list(packs)
+
+    # -- damage -------------------------------------------------------------------------
+
+    def note_damage(self, pack: int, offset: int) -> None:
+        """Notes that a record is not what it should be: who sends does not count on it. It can be
+        read all the same when it is good again."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO damage VALUES (?, ?)", (pack, offset))
+
+    def damaged(self) -> set[tuple[int, int]]:
+        """Pack and offset of the records that were found damaged."""
+        return set(self._query("SELECT pack, offset FROM damage"))
 
     # -- images -------------------------------------------------------------------------
 

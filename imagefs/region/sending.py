@@ -28,6 +28,9 @@ from imagefs.tree.objects import tree_objects
 _OFTEN: Final = 256
 """Objects between two signs of life while a tree is looked through."""
 
+_OFTEN_READ: Final = 16
+"""The same while objects are read, maybe from another region."""
+
 _MOST_OF_BASE: Final = 10_000
 """Packs of a base up to which it is taken over as it is: beyond, only those that the tree needs
 are, so that images that follow each other do not need more and more."""
@@ -145,18 +148,25 @@ class _Copy:
             len(base.packs) > _MOST_OF_BASE or any(pack not in packs for pack in base.packs)
         ):
             base = None
-        if base is not None:
-            self.needed.update(base.packs)
         index = self._upstream.index
         numbers = {
             number: name for name, number in index.packs(self._region).items() if name in packs
         }
+        damaged = index.damaged()
+        if base is not None and any(numbers.get(pack) in base.packs for pack, _ in damaged):
+            base = None
+        if base is not None:
+            self.needed.update(base.packs)
         lacking = Lacking(self._size_of)
         old = None if base is None else ObjectId(base.manifest)
         for count, (oid, metadata) in enumerate(tree_objects(self._store.get, manifest, base=old)):
             if count % _OFTEN == 0:
                 self.look()
-            held = [numbers[place.pack] for place in index.find(oid) if place.pack in numbers]
+            held = [
+                numbers[place.pack]
+                for place in index.find(oid)
+                if place.pack in numbers and (place.pack, place.offset) not in damaged
+            ]
             if not held:
                 lacking.add(oid, metadata=metadata)
             elif self.needed.isdisjoint(held):
@@ -185,7 +195,9 @@ class _Copy:
                     builder.add(block)
             kind = METADATA if batch.metadata else DATA
             each = batch.bytes / len(batch.objects)
-            for oid in batch.objects:
+            for count, oid in enumerate(batch.objects):
+                if count % _OFTEN_READ == 0:
+                    self.look()
                 block = grouping.add(oid, self._read(oid), kind)
                 share += each
                 if block is not None:

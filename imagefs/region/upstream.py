@@ -67,6 +67,8 @@ class RegionUpstream:
         self._records = RecordCache(memory)
         self._places: dict[ObjectId, list[Place]] = {}
         self._failures: dict[ObjectId, ImagefsError] = {}
+        self._unreadable: set[tuple[int, int]] = set()
+        """Windows that the local disk could not give, and may not be able to remove."""
         self._unlearned: dict[ObjectId, list[str]] = {}
         """Trees that some regions have, of none of which all packs are in the index."""
         self._flights: Flights[ObjectId | None, None] = Flights()
@@ -279,13 +281,21 @@ class RegionUpstream:
         try:
             record = self._records.load(key, partial(self._windows.load, place))
         except Corrupt as error:
+            self._note_damage(key)
             raise Corrupt(f"Object {oid.hex()}: {error}") from error
         return self._take(oid, place, record)
+
+    def _note_damage(self, key: RecordKey) -> None:
+        try:
+            self.index.note_damage(*key)
+        except ImagefsError as error:
+            log.warning("Damage at offset %s of a pack is not recorded: %s", key[1], error)
 
     def _take(self, oid: ObjectId, place: Place, record: Record) -> bytes:
         data = record.object(place.ordinal, oid)
         if data is None:
             pack = self._windows.pack(place.pack)
+            self._note_damage((place.pack, place.offset))
             raise Corrupt(
                 f"Object {oid.hex()} is not where the index of pack {pack.name.id.hex()} in region"
                 f" {pack.region} says"
@@ -307,17 +317,21 @@ class RegionUpstream:
         """The work that gets an object: from the local disk if its window is there."""
         place = places[0]
         held = False
-        if len(places) == 1:  # of several, the first may be bad
+        window = (place.pack, place.window)
+        if len(places) == 1 and window not in self._unreadable:  # of several, the first may be bad
             with suppress(PackGone):
                 held = self._windows.holds(place)
         work = partial(self._fetch_locally, oid, place) if held else partial(self._fetch, oid)
-        return NotReady(("window", place.pack, place.window, held), work, remote=not held)
+        return NotReady(("window", *window, held), work, remote=not held)
 
     def _fetch_locally(self, oid: ObjectId, place: Place) -> None:
         """Afterwards the record is in memory, or its bad window is not on disk any more."""
         with suppress(PackGone):
             record = self._windows.local(place)
             if record is None:
+                if len(self._unreadable) >= _MAX_FAILURES:
+                    self._unreadable.clear()
+                self._unreadable.add((place.pack, place.window))
                 return
             self._records.put((place.pack, place.offset), record)
             try:

@@ -190,6 +190,27 @@ def test_what_is_damaged_here_is_read_from_the_region(here: Machine) -> None:
     assert here.dump(manifest) == expected
 
 
+def test_what_is_damaged_in_the_region_is_sent_anew(
+    here: Machine, there: Machine, place: Path
+) -> None:
+    root = numbered(5, CHUNK_SIZE)
+    manifest = here.keep(root)
+    base = here.send(manifest)
+    oid = next(oid for oid, metadata in tree_objects(here.store.get, manifest) if not metadata)
+    (where,) = here.upstream.index.find(oid)
+    change(path_of(place, base.packs[0]), where.offset + 100)
+    there.remember(base)
+    assert outcome(there, manifest) is not None
+    assert outcome(there, oid) is None
+    # Who has found the damage and has the object makes it good, also on top of a base.
+    there.keep(root)
+    root.children[b"new"] = regular(b"new")
+    descriptor = there.send(there.keep(root), base)
+    with Machine(there.path.with_name("third"), here.bucket) as third:
+        third.remember(descriptor)
+        assert object_id(third.store.get(oid)) == oid
+
+
 # -- the local disk ---------------------------------------------------------------------
 
 
