@@ -186,6 +186,9 @@ class Service:
                 f"{label}: bucket {self._url.bucket} is in another region of the service ({reason}): "
                 "say ?region=NAME in the URL"
             ),
+            What.UNREADABLE_KEY: IOFailure(
+                f"{label} has an object whose key cannot be used: remove it ({reason})"
+            ),
             What.FULL: NoSpace(f"{label} has no space left ({reason})"),
         }
         refused = IOFailure(f"{label} refuses to {verb} {key or 'its keys'} ({reason})")

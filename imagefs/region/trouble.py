@@ -18,6 +18,7 @@ _CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,64})\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]{1,200}?)\s*</Message>")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _OS_ERROR = re.compile(r'kind: \w+,\s*message: "([^"]{1,100})"')
+_FRAME = re.compile(r"^(?:Generic \w+ error: )+")
 _TIMING = re.compile(r" in [0-9.]+(?:ns|µs|ms|s) - ")
 _MAX_REASON = 160
 
@@ -49,6 +50,7 @@ class What(enum.Enum):
     BEYOND = enum.auto()  # the range begins behind the object's end
     NOT_PARTIAL = enum.auto()  # a range was answered as if it were the whole
     ELSEWHERE = enum.auto()  # the bucket is in another region of the service
+    UNREADABLE_KEY = enum.auto()  # a listing has a key in it that the client cannot even name
     FULL = enum.auto()
     REFUSED = enum.auto()  # the service does not want it, now or later
     NO_CONNECTION = enum.auto()  # nothing was sent
@@ -74,6 +76,8 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble(What.ABSENT, "not found")
     if "non-partial response" in text:
         return Trouble(What.NOT_PARTIAL, "answers ranges with everything")
+    if "object with invalid path" in text:
+        return Trouble(What.UNREADABLE_KEY, _short(text.partition("invalid path: ")[2]))
     if "incorrectly configured region" in text:
         return Trouble(What.ELSEWHERE, "redirected")
     return _trouble_of_connection(text, debug)
@@ -128,8 +132,9 @@ def _trouble_of_connection(text: str, debug: str) -> Trouble:
 
 
 def _short(text: str) -> str:
-    """One line, with no more of it than can be read."""
-    line = " ".join(text.split())
+    """One line, with no more of it than can be read, and nothing that a terminal would obey."""
+    words = "".join(letter if letter.isprintable() else " " for letter in _FRAME.sub("", text))
+    line = " ".join(words.split())
     return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}..."
 
 

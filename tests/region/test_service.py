@@ -65,7 +65,7 @@ def refusal(work: Callable[[], object], error: type[ImagefsError]) -> str:
         work()
     message = str(caught.value)
     assert type(caught.value) is error
-    assert "\n" not in message
+    assert message.isprintable()
     for secret in (object_server.ACCESS_KEY, object_server.SECRET_KEY, "X-Amz", "hunter2"):
         assert secret not in message
     assert len(message) < 300
@@ -386,6 +386,20 @@ def test_a_bucket_that_is_missing_is_told(
             assert work() is None
         else:
             assert "Region eu has no bucket nobodys" in refusal(work, NotFound)
+
+
+@pytest.mark.parametrize("key", ["images//ann", "images/../x", "images/a\x01\x1b[31m"])
+def test_a_key_that_cannot_be_used_is_told_at_once(
+    moto_server: ObjectServer, prefix: str, credentials: None, open_bucket: Open, key: str
+) -> None:
+    with FaultyProxy(moto_server.endpoint) as proxy:
+        bucket = open_bucket(moto_server.url(prefix, endpoint=proxy.endpoint))
+        moto_server.client().put_object(
+            Bucket=object_server.BUCKET, Key=f"{prefix}/{key}", Body=b""
+        )
+        message = refusal(bucket.list, IOFailure)
+        assert "whose key cannot be used: remove it" in message
+        assert proxy.requests() == 1
 
 
 def test_a_truncated_object_is_damage(
