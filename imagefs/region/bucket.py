@@ -129,7 +129,8 @@ class Bucket:
     def create(self, key: str, data: bytes) -> None:
         """Like `put` for an object that is not there; `Exists` if it is.
 
-        Of several who create one, one succeeds. But some services (rclone's) do not know the condition
+        Of several who create one, one succeeds, and knows it though answers were lost on the way; only
+        after `Unreachable` it may be there or not. But some services (rclone's) do not know the condition
         and let the last one win: who cannot bear that takes a lease first.
         """
         self._backend.create(key, data)
