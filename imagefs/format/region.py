@@ -31,7 +31,7 @@ MAX_PARENT: Final = 1024
 
 INDEX_MAGIC: Final = b"IMFSPIDX"
 PACK_INDEX_VERSION: Final = 1
-MAX_PACK_INDEX: Final = 32 * 1024 * 1024
+MAX_PACK_INDEX: Final = 16 * 1024 * 1024
 MAX_PACK: Final = 256 * 1024 * 1024
 """Longest pack of a region, its index included."""
 

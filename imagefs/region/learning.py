@@ -7,7 +7,7 @@ it has are not found then, and nothing else is harmed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -26,7 +26,8 @@ TRIES: Final = 3
 
 _WORKERS: Final = 8
 _AT_ONCE: Final = 64
-"""Indexes that may be in memory together."""
+_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
+"""Indexes, and bytes of them, that may be in memory together; one may be larger."""
 
 _ASK_ONE_BY_ONE: Final = 16
 """Up to so many packs are asked for their sizes; for more, all are listed."""
@@ -57,10 +58,24 @@ def learn(
         if len(there) < len(unknown):
             log.warning("Region %s lacks %s packs", region, len(unknown) - len(there))
         learned = 0
-        for start in range(0, len(there), _AT_ONCE):
-            some = {pack: sizes[pack] for pack in there[start : start + _AT_ONCE]}
-            learned += _learn_some(index, region, bucket, some, pool, alive)
+        for some in _portions(there):
+            found = {pack: sizes[pack] for pack in some}
+            learned += _learn_some(index, region, bucket, found, pool, alive)
     return learned == len(unknown)
+
+
+def _portions(packs: Iterable[PackName]) -> Iterator[list[PackName]]:
+    """Packs in portions whose indexes may be in memory together."""
+    portion: list[PackName] = []
+    size = 0
+    for pack in packs:
+        size += pack.index_length
+        if portion and (size > _BYTES_AT_ONCE or len(portion) == _AT_ONCE):
+            yield portion
+            portion, size = [], pack.index_length
+        portion.append(pack)
+    if portion:
+        yield portion
 
 
 def _learn_some(

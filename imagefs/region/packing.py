@@ -6,11 +6,21 @@ import secrets
 from typing import Final, NamedTuple
 
 from imagefs.format.record import encode_pack_header, encode_record, object_id
-from imagefs.format.region import SALT_SIZE, IndexedRecord, PackName, encode_pack_index
+from imagefs.format.region import (
+    MAX_PACK_INDEX,
+    SALT_SIZE,
+    IndexedRecord,
+    PackName,
+    encode_pack_index,
+)
+from imagefs.model import OBJECT_ID_SIZE
 from imagefs.store.grouping import Block
 
 PACK_BYTES: Final = 8 * 1024 * 1024
 """A pack that has grown to this many bytes is sent."""
+
+_MOST_OBJECTS: Final = MAX_PACK_INDEX // (2 * OBJECT_ID_SIZE)
+"""So is one of so many objects: its index is far from the limit."""
 
 
 class Pack(NamedTuple):
@@ -34,11 +44,12 @@ class PackBuilder:
     def _begin(self) -> None:
         self._parts = [encode_pack_header()]
         self._size = len(self._parts[0])
+        self._objects = 0
         self._records: list[IndexedRecord] = []
 
     @property
     def full(self) -> bool:
-        return self._size >= PACK_BYTES
+        return self._size >= PACK_BYTES or self._objects >= _MOST_OBJECTS
 
     def __bool__(self) -> bool:
         return bool(self._records)
@@ -51,6 +62,7 @@ class PackBuilder:
         self._records.append(IndexedRecord(self._size, size, objects))
         self._parts += parts
         self._size += size
+        self._objects += len(objects)
 
     def take(self, share: float) -> Pack:
         """The pack of what was added; see `Pack` for `share`."""

@@ -36,6 +36,9 @@ from imagefs.store.flights import Flights
 log = logging.getLogger(__name__)
 
 DEFAULT_MEMORY: Final = 32 * 1024 * 1024
+_KEEP: Final = 4
+"""Records kept whatever their size: others may have made them as large as can be."""
+
 _MAX_PLACES: Final = 8192
 _MAX_FAILURES: Final = 64
 _AGAIN: Final = 30.0
@@ -64,7 +67,7 @@ class RegionUpstream:
         self.cache = cache
         self._buckets = buckets
         self._windows = Windows(index, cache, buckets)
-        self._records = RecordCache(memory)
+        self._records = RecordCache(memory, _KEEP)
         self._places: dict[ObjectId, list[Place]] = {}
         self._failures: dict[ObjectId, ImagefsError] = {}
         self._unreadable: set[tuple[int, int]] = set()

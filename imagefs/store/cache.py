@@ -15,7 +15,7 @@ from imagefs.format.record import Record
 from imagefs.store.flights import Flights
 
 KEEP = 16
-"""Records kept even when they are larger than the bound together."""
+"""Records kept even when they are larger than the bound together, by default."""
 
 RecordKey = tuple[int, int]
 """Pack and offset."""
@@ -24,8 +24,9 @@ RecordKey = tuple[int, int]
 class RecordCache:
     """Least recently used records go first when `limit` bytes are exceeded."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, keep: int = KEEP) -> None:
         self._limit = limit
+        self._keep = keep
         self._lock = threading.Lock()
         self._records: OrderedDict[RecordKey, Record] = OrderedDict()
         self._flights: Flights[RecordKey, Record] = Flights()
@@ -99,5 +100,5 @@ class RecordCache:
         self._records[key] = record
         self.bytes += record.cost
         self.loads += 1
-        while self.bytes > self._limit and len(self._records) > KEEP:
+        while self.bytes > self._limit and len(self._records) > self._keep:
             self.bytes -= self._records.popitem(last=False)[1].cost

@@ -147,12 +147,16 @@ class Store:
 
     def get(self, oid: ObjectId) -> bytes:
         """The bytes of an object; blocks. Raises `Corrupt` when it is missing or damaged."""
+        location = self._find(oid)
+        if location is None:
+            return self._get_upstream(oid)
         try:
-            return self.inspect(oid)
-        except Corrupt as error:
-            if self._find(oid) is None:
-                raise  # upstream was asked
-            return self._get_upstream(oid, error)
+            return self._get_at(oid, location)
+        except Corrupt:
+            try:
+                return self._get_anew(oid, location)
+            except Corrupt as error:
+                return self._get_upstream(oid, error)
 
     def inspect(self, oid: ObjectId) -> bytes:
         """Like `get` for who looks for damage: what upstream has does not make up for it."""
@@ -162,12 +166,7 @@ class Store:
         try:
             return self._get_at(oid, location)
         except Corrupt:
-            # It may have been stored anew since the location was looked up.
-            self._locations.pop(oid, None)
-            newer = self._find(oid)
-            if newer is None or newer == location:
-                raise
-        return self._get_at(oid, newer)
+            return self._get_anew(oid, location)
 
     def get_nowait(self, oid: ObjectId) -> bytes:
         """The same without waiting for the disk, else raises `NotReady`; take it again then."""
@@ -254,6 +253,12 @@ class Store:
             wrong = Corrupt("the index points to another object; delete index.db to rebuild it")
             raise _unreadable(oid, location, wrong)
         return data
+
+    def _get_anew(self, oid: ObjectId, location: Location) -> bytes:
+        """An object that cannot be read at a location: it may have been stored anew since."""
+        self._locations.pop(oid, None)
+        newer = self._find(oid)
+        return self._get_at(oid, location if newer is None else newer)
 
     def _read_in_place(self, key: RecordKey, location: Location) -> Record | None:
         """The record if that takes no waiting; damage is left to the blocking way."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -79,6 +80,20 @@ class Machine:
             assert work is not None
             work()
         raise AssertionError("The step never succeeds")
+
+    def settle(self) -> None:
+        """Return when nothing is being read ahead."""
+        for _ in range(1000):
+            if self.upstream._windows._waiting == 0:
+                return
+            time.sleep(0.01)
+        raise AssertionError("Reading ahead does not end")
+
+    def forget_contents(self) -> None:
+        """Nothing that was fetched is at hand any more; what is known of packs stays."""
+        self.settle()
+        self.upstream.cache.clear()
+        self.upstream._records.clear()
 
     # -- the region ---------------------------------------------------------------------
 

@@ -152,16 +152,14 @@ def test_a_pack_that_is_cut_or_gone_costs_what_it_held(
     descriptor = here.send(manifest)
     there.remember(descriptor)
     assert len(there.dump(manifest)) == len(here.dump(manifest))
-    there.upstream.cache.clear()
-    there.upstream._records.clear()
+    there.forget_contents()
     path = path_of(place, first.packs[0])
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     lost = [oid for oid, _ in tree_objects(here.store.get, manifest) if not outcome(there, oid)]
     assert 0 < len(lost) < 10
     path.unlink()
-    there.upstream.cache.clear()
-    there.upstream._records.clear()
+    there.forget_contents()
     lost = [oid for oid, _ in tree_objects(here.store.get, manifest) if not outcome(there, oid)]
     assert len(lost) == 10
     # Put back, it is found again after a while.
@@ -248,11 +246,13 @@ def test_windows_that_are_harmed_are_fetched_anew(
     assert there.dump(manifest) == expected
     before = here.bucket.statistics().requests["get"]
     for get in (there.store.get, there.taken):
+        there.settle()
         there.upstream._records.clear()
         for path in windows(there):
             harm(path)
         for oid in oids:
             assert object_id(get(oid)) == oid
+    there.settle()
     there.upstream._records.clear()
     between = here.bucket.statistics().requests["get"]
     assert between - before >= 2
