@@ -220,7 +220,8 @@ class Service:
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=patience.connect),
             "timeout": whole,
-            "allow_http": (self._url.endpoint or "").startswith("http://"),
+            # Without one in the URL it may be in the client's environment; its own are https.
+            "allow_http": not (self._url.endpoint or "").startswith("https://"),
         }
         # The time for the next bytes of an answer begins with the request, so that it must not be
         # there for those whose bodies take long to send.

@@ -36,7 +36,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers' credentials are in the environment, and no others are anywhere."""
     for name, value in object_server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -377,6 +377,20 @@ def test_credentials_may_be_in_the_files_of_aws(
     assert proxy.requests() == 0
 
 
+def test_the_endpoint_may_be_in_the_environment(
+    rclone_server: ObjectServer,
+    prefix: str,
+    credentials: None,
+    open_bucket: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_bucket(rclone_server.url(prefix)).put("packs/one", DATA)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", rclone_server.endpoint)
+    plain = open_bucket(f"s3://{object_server.BUCKET}/{prefix}")
+    assert plain.get("packs/one") == DATA
+    assert plain.get_range("packs/one", 1, 2) == DATA[1:3]
+
+
 def test_a_bucket_that_is_missing_is_told(
     server: ObjectServer, prefix: str, open_bucket: Open
 ) -> None:
