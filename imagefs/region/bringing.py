@@ -12,6 +12,7 @@ from imagefs.errors import Cancelled, Corrupt
 from imagefs.model import ObjectId
 from imagefs.region.lacking import Lacking
 from imagefs.region.upstream import RegionUpstream
+from imagefs.region.values import Plan
 from imagefs.store.check import ObjectCheck
 from imagefs.store.store import Store
 from imagefs.tree.check import TreeCheck
@@ -44,13 +45,7 @@ def bring(
     may name it, though some of its objects are in the packs. Raises `Cancelled` soon after
     `cancelled` says so, and what regions raise that do not answer.
     """
-    upstream.learn(manifest)
-    lacking = Lacking(upstream.stored_size)
-    for oid, metadata in tree_objects(store.get, manifest):
-        if oid not in store:
-            _look(cancelled)
-            lacking.add(oid, metadata=metadata)
-    lacking.close()
+    lacking = _lacking(store, upstream, manifest, cancelled)
     total = lacking.bytes
     done = 0.0
     tell(0, total)
@@ -66,6 +61,26 @@ def bring(
     _require_whole(store, manifest)
     tell(total, total)
     return added
+
+
+def plan_bringing(store: Store, upstream: RegionUpstream, manifest: ObjectId) -> Plan:
+    """What `bring` would have to fetch: the store's packs lack it, though some of it may be in the
+    cache. Fetches directories and maps of chunks to find out."""
+    lacking = _lacking(store, upstream, manifest, lambda: False)
+    return Plan(lacking.objects, lacking.bytes)
+
+
+def _lacking(
+    store: Store, upstream: RegionUpstream, manifest: ObjectId, cancelled: Callable[[], bool]
+) -> Lacking:
+    upstream.learn(manifest)
+    lacking = Lacking(upstream.stored_size)
+    for oid, metadata in tree_objects(store.get, manifest):
+        if oid not in store:
+            _look(cancelled)
+            lacking.add(oid, metadata=metadata)
+    lacking.close()
+    return lacking
 
 
 def _look(cancelled: Callable[[], bool]) -> None:

@@ -158,6 +158,19 @@ class Publication:
             self._descriptors.drop([image_key(image)])
         shares.withdraw(self._bucket, shares.of_image(self._bucket, image))
 
+    def rename(self, image: ImageName, name: str) -> Image:
+        """Gives an image another name; a crash may leave it with both. Raises `NotFound`,
+        `Exists`, and `Busy` while it is shared."""
+        new = ImageName(image.account, name)
+        with self.lease(image) as old_lease, self.lease(new) as lease:
+            descriptor = self._decode(image_key(image), self._read(image))
+            shares.refuse_shared(self._bucket, image, self._region)
+            published = self.publish(lease, new, descriptor)
+            old_lease.confirm()
+            self._bucket.delete(image_key(image))
+            self._descriptors.drop([image_key(image)])
+        return published
+
     def undelete(self, image: ImageName) -> Image:
         """Brings back the image of that name that was deleted last.
 

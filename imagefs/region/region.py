@@ -21,7 +21,7 @@ from imagefs.errors import NotFound
 from imagefs.format.region import Descriptor, PackName
 from imagefs.model import ObjectId
 from imagefs.region import marker, shares
-from imagefs.region.bringing import bring
+from imagefs.region.bringing import bring, plan_bringing
 from imagefs.region.bucket import Bucket, BucketStatistics, Patience
 from imagefs.region.claims import Claims
 from imagefs.region.complaints import Complaints
@@ -221,6 +221,13 @@ class Region:
         with self._changing(image):
             self._publication.remove(image)
 
+    def rename(self, account: str, name: str, new: str) -> Image:
+        """Gives an image another name. Raises `NotFound`, `Exists`, `Busy` while it is shared or
+        being copied."""
+        image = ImageName(account, name)
+        with self._changing(image), self._changing(ImageName(account, new)):
+            return self._publication.rename(image, new)
+
     def undelete(self, account: str, name: str) -> Image:
         """Brings back what was deleted last under that name. Raises `NotFound`, `Exists`, `Busy`."""
         image = ImageName(account, name)
@@ -408,6 +415,12 @@ class Regions:
         with self._lock:
             upstream = self._opened()
         return bring(self._shared.store, upstream, manifest, tell, cancelled)
+
+    def plan_bringing(self, manifest: ObjectId) -> Plan:
+        """What `bring` would have to fetch."""
+        with self._lock:
+            upstream = self._opened()
+        return plan_bringing(self._shared.store, upstream, manifest)
 
     def forget(self, name: str) -> None:
         """Drops all that is kept here of a region; nothing of it is in use any more."""
