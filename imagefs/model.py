@@ -29,6 +29,9 @@ OBJECT_ID_SIZE = 32
 CHUNK_SIZE = 128 * 1024
 """File content is cut at multiples of this many bytes. Part of the format: it decides digests."""
 
+SECOND = 1_000_000_000
+"""In ns, as all times are."""
+
 ROOT_INO = Ino(1)
 MAX_NAME = 255
 MAX_SYMLINK = 4095

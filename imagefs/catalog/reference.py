@@ -1,6 +1,7 @@
 """Names and references: the grammar of paths and of the command line.
 
-An image is `NAME` (one's own) or `NAME@OWNER`; an instance is `IMAGE/INSTANCE`. Names are
+An image is `NAME` (one's own), `NAME@OWNER`, or `regions/REGION/NAME` outside of the home region; an
+instance is `IMAGE/INSTANCE`. Names are
 1 to 255 bytes of UTF-8 without `/`, NUL, newline or `@` and do not start with `.` or `-`; an
 image name does not end like an archive, because those names are reserved.
 """
@@ -13,16 +14,20 @@ from imagefs.errors import InvalidName
 from imagefs.model import MAX_NAME
 
 RESERVED_ENDINGS = (".tar", ".tar.gz", ".tar.xz", ".tar.zst", ".erofs")
+_REGIONS = "regions"
 _FORBIDDEN = frozenset("/\0\n@")
 
 
 class ImageReference(msgspec.Struct, frozen=True):
-    """An image by name; `owner` is None for one's own."""
+    """An image by name; `owner` is None for one's own, `region` for the home region."""
 
     name: str
     owner: str | None = None
+    region: str | None = None
 
     def __str__(self) -> str:
+        if self.region is not None:
+            return f"{_REGIONS}/{self.region}/{self.name}"
         return self.name if self.owner is None else f"{self.name}@{self.owner}"
 
 
@@ -76,6 +81,9 @@ def parse_image(text: str | bytes) -> ImageReference:
 
 def parse(text: str) -> ImageReference | InstanceReference:
     """Parse an image or instance reference; raise InvalidName if it is neither."""
+    if text.count("/") == 2 and text.startswith(f"{_REGIONS}/"):
+        _, region, name = text.split("/")
+        return ImageReference(check_image_name(name), None, check_name(region))
     image, slash, name = text.partition("/")
     reference = parse_image(image)
     if not slash:

@@ -62,8 +62,8 @@ def dump_command(place: Place, reference: str) -> None:
 @contextlib.contextmanager
 def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
     """The stored trees of the present states of images or instances."""
+    from imagefs.daemon import assembly
     from imagefs.model import ObjectId
-    from imagefs.store import Store
     from imagefs.tree import Tree
 
     with open_session(place) as session, Waiting("Storing the present state"):
@@ -71,8 +71,7 @@ def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
         for reference in references:
             session.collect(reference)
         manifests = [ObjectId(session.call(Manifest(reference))) for reference in references]
-    store = Store.open(place.store)
-    with contextlib.closing(store):
+    with assembly.objects(place.store, place.account) as store:
         yield [Tree(store.get, manifest) for manifest in manifests]
 
 

@@ -12,12 +12,13 @@ from imagefs.cli.place import Place, at_place
 from imagefs.cli.references import EITHER, meant
 from imagefs.cli.session import open_session
 from imagefs.control.client import Client
-from imagefs.control.messages import Images, Instances, Shared, Show, Status
+from imagefs.control.messages import Images, Instances, Regional, Shared, Show, Status
 
 _INNER_STATE = {"volumes", "lookups", "orphans", "work", "polling", "vfs"}
 """What a daemon tells about itself for those who develop it."""
 
-_KINDS = {"images": Images, "instances": Instances}
+_KINDS = {"images": Images, "instances": Instances, "regions": Regional}
+_USUAL = ("images", "instances")
 _SHARED = "shared"
 
 
@@ -31,13 +32,13 @@ def _json_option(function: Any) -> Any:
 @click.option("--deleted", is_flag=True, help="What was deleted and can be brought back.")
 @_json_option
 def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> None:
-    """List images, instances or both; or what is shared with whom."""
+    """List images, instances or both; what is shared with whom; or images of other regions."""
     if what == _SHARED:
         if deleted:
             raise click.UsageError("What is shared cannot be --deleted: choose images or instances")
         _list_shared(place, as_json)
         return
-    wanted = [what] if what else list(_KINDS)
+    wanted = [what] if what else list(_USUAL)
     with open_session(place) as session:
         found = {kind: session.call(_KINDS[kind](deleted)) for kind in wanted}
     if as_json:
@@ -156,7 +157,11 @@ def _instances_table(rows: list[dict[str, Any]], deleted: bool) -> list[str]:
     return text.columns(titles, cells, right="ENTRIES SIZE CHANGED")
 
 
-_TABLES = {"images": _images_table, "instances": _instances_table}
+_TABLES = {
+    "images": _images_table,
+    "instances": _instances_table,
+    "regions": _images_table,
+}
 
 
 def _value(name: str, value: Any) -> str:
@@ -167,9 +172,18 @@ def _value(name: str, value: Any) -> str:
         return f"{text.size(value)} ({text.count(value)} bytes)"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name == "regions":
+        return ", ".join(map(_region, value)) or "-"
     if isinstance(value, list):
         return ", ".join(value)
     return text.count(value) if name == "entries" else str(value)
+
+
+def _region(row: dict[str, Any]) -> str:
+    """One region in a line of `status`."""
+    if row["failure"] is not None:
+        return f"{row['name']} (does not answer, listed last {text.moment(row['refreshed'])})"
+    return str(row["name"])
 
 
 def _print_pairs(pairs: dict[str, str]) -> None:

@@ -29,6 +29,8 @@ _COMMANDS = {
     "undelete": "changing",
     "share": "sharing",
     "unshare": "sharing",
+    "copy": "copying",
+    "region": "regions",
     "diff": "comparing",
     "dump": "comparing",
     "verify": "verifying",

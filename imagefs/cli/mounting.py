@@ -19,6 +19,12 @@ _DEFAULT_MOUNTPOINT = "~/cloud"
 @click.command("mount")
 @click.argument("mountpoint", required=False, type=click.Path(readable=False))
 @at_place
+@click.option(
+    "--region",
+    default="local",
+    metavar="NAME",
+    help="Show this region's images in images/ (default: local, the store's own).",
+)
 @click.option("--seal-after", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS",
               help="Seal a draft nobody writes to (default: 60; 0: never).")  # fmt: skip
 @click.option("--allow-other", is_flag=True, help="Let everybody in, as far as modes allow.")
@@ -29,6 +35,7 @@ def mount_command(
     debug: bool,
     place: Place,
     mountpoint: str | None,
+    region: str,
     seal_after: float,
     allow_other: bool,
     owner: str | None,
@@ -44,6 +51,7 @@ def mount_command(
         store=str(place.store),
         mountpoint=_mountpoint(mountpoint or _DEFAULT_MOUNTPOINT),
         account=place.account,
+        region=region,
         seal_after=seal_after,
         allow_other=allow_other,
         owner=owner,

@@ -14,7 +14,7 @@ from imagefs.cli.session import Session, open_session
 from imagefs.control.messages import Images, Instances
 from imagefs.errors import ImagefsError, InvalidName
 
-_IMAGES, _INSTANCES, _SHARED = "images", "instances", "shared"
+_IMAGES, _INSTANCES, _SHARED, _REGIONS = "images", "instances", "shared", "regions"
 """The directories of a mount that paths of images and instances begin with."""
 
 
@@ -49,8 +49,8 @@ def meant(session: Session, typed: str, *, deleted: bool = False) -> str:
     """The reference that the words mean; `deleted` where that may be a deleted one's.
 
     Slashes at the end do not count. `images/NAME`, `instances/IMAGE/INSTANCE`,
-    `shared/from/OWNER/NAME` and paths of such in the mount are NAME, IMAGE/INSTANCE and
-    NAME@OWNER; an image that is really called `images` and
+    `shared/from/OWNER/NAME`, `regions/REGION/NAME` and paths of such in the mount are NAME,
+    IMAGE/INSTANCE, NAME@OWNER and `regions/REGION/NAME`; an image that is really called `images` and
     its instances go first. Raises InvalidName for what cannot be a reference.
     """
     parts = [part for part in typed.split("/") if part]
@@ -59,8 +59,8 @@ def meant(session: Session, typed: str, *, deleted: bool = False) -> str:
     if _is_path(typed):
         return _from_path(typed, _parts_in_mount(session, typed))
     if len(parts) > 2:
-        beginning = [_INSTANCES] if len(parts) == 3 else [_SHARED, "from"]
-        in_mount = parts[: len(beginning)] == beginning
+        beginnings = ([_INSTANCES], [_REGIONS]) if len(parts) == 3 else ([_SHARED, "from"],)
+        in_mount = any(parts[: len(beginning)] == beginning for beginning in beginnings)
         return _from_path(typed, parts if in_mount else _parts_in_mount(session, typed))
     reference = "/".join(parts)
     if len(parts) == 1 or parts[0] != _IMAGES or _exists(session, reference, deleted):
@@ -94,6 +94,8 @@ def _from_path(typed: str, parts: list[str]) -> str:
             return image
         case [first, image, instance] if first == _INSTANCES:
             return f"{image}/{instance}"
+        case [first, region, image] if first == _REGIONS:
+            return f"{_REGIONS}/{region}/{image}"
         case [first, "from", owner, image] if first == _SHARED:
             return f"{image}@{owner}"
     raise _no_reference(typed)

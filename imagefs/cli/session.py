@@ -33,10 +33,15 @@ class Session(Protocol):
         """Have the kernel hand over what it still keeps of files written in that image or
         instance."""
 
+    def beside(self) -> contextlib.AbstractContextManager[Session | None]:
+        """Another way to the same place, for small questions of another thread while a call of
+        this one is under way; None if there is none any more."""
+
 
 class _Online:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, place: Place) -> None:
         self._client = client
+        self._place = place
 
     def call(self, request: Request) -> Any:
         return self._client.call(request)
@@ -61,6 +66,15 @@ class _Online:
                 f" daemon: `nsenter --preserve-credentials --user --mount --target {pid} ...`"
             )
         collect(mountpoint, located, lambda: self.call(Writable(reference)))
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[Session | None]:
+        client = Client.connect(self._place.store, self._place.account)
+        if client is None:
+            yield None
+            return
+        with client:
+            yield _Online(client, self._place)
 
 
 class _Offline:
@@ -89,6 +103,10 @@ class _Offline:
     def collect(self, reference: str) -> None:
         pass  # nothing is mounted
 
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[Session | None]:
+        yield self  # what is asked looks at single values only
+
 
 @contextlib.contextmanager
 def open_session(place: Place, *, create: bool = False) -> Iterator[Session]:
@@ -105,7 +123,7 @@ def open_session(place: Place, *, create: bool = False) -> Iterator[Session]:
     client = Client.connect(place.store, place.account)
     if client is not None:
         with client:
-            yield _Online(client)
+            yield _Online(client, place)
         return
     with _offline_or_late(place) as session:
         yield session
@@ -123,7 +141,7 @@ def _offline_or_late(place: Place) -> Iterator[Session]:
             client = Client.connect(place.store, place.account)
             if client is not None:
                 with client:
-                    yield _Online(client)
+                    yield _Online(client, place)
                 return
             if time.monotonic() > deadline:
                 lock.take()

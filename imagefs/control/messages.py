@@ -102,6 +102,55 @@ class InodePath(Request, frozen=True):
     ino: int
 
 
+class Regions(Request, frozen=True):
+    pass
+
+
+class AddRegion(Request, frozen=True):
+    name: str
+    url: str
+
+
+class RemoveRegion(Request, frozen=True):
+    name: str
+
+
+class CleanRegion(Request, frozen=True):
+    """`retain` in ns."""
+
+    name: str
+    retain: int
+    dry_run: bool = False
+
+
+class Regional(Request, frozen=True):
+    """The images of all regions but the home region."""
+
+    deleted: bool = False
+
+
+class Copy(Request, frozen=True):
+    image: str
+    region: str
+
+
+class PlanCopy(Request, frozen=True):
+    image: str
+    region: str
+
+
+class CopyProgress(Request, frozen=True):
+    """How far the copy is that is under way to a name in a region: bytes, and of how many."""
+
+    region: str
+    name: str
+
+
+class CancelCopy(Request, frozen=True):
+    region: str
+    name: str
+
+
 class Status(Request, frozen=True):
     """How the daemon is; only a daemon can tell."""
 
@@ -125,6 +174,15 @@ AnyRequest = (
     | CheckOverlay
     | StoredContents
     | InodePath
+    | Regions
+    | AddRegion
+    | RemoveRegion
+    | CleanRegion
+    | Regional
+    | Copy
+    | PlanCopy
+    | CopyProgress
+    | CancelCopy
     | Status
 )
 

@@ -11,8 +11,8 @@ from imagefs.errors import NotSupported
 from imagefs.vfs import Lifecycle
 
 _VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
-    messages.Images: lambda lifecycle, m: lifecycle.images(m.deleted),
-    messages.Instances: lambda lifecycle, m: lifecycle.instances(m.deleted),
+    messages.Images: lambda lifecycle, m: lifecycle.descriptions.images(m.deleted),
+    messages.Instances: lambda lifecycle, m: lifecycle.descriptions.instances(m.deleted),
     messages.Show: lambda lifecycle, m: lifecycle.show(m.reference),
     messages.Clone: lambda lifecycle, m: lifecycle.clone(m.image, m.names),
     messages.Commit: lambda lifecycle, m: lifecycle.commit(m.instance, m.name),
@@ -20,7 +20,7 @@ _VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
     messages.Seal: lambda lifecycle, m: lifecycle.seal(m.image),
     messages.Remove: lambda lifecycle, m: lifecycle.remove(m.reference),
     messages.Undelete: lambda lifecycle, m: lifecycle.undelete(m.reference),
-    messages.Shared: lambda lifecycle, _: lifecycle.shared(),
+    messages.Shared: lambda lifecycle, _: lifecycle.descriptions.shared(),
     messages.Share: lambda lifecycle, m: lifecycle.share(m.image, m.accounts),
     messages.Unshare: lambda lifecycle, m: lifecycle.unshare(m.image, m.accounts),
     messages.Publish: lambda lifecycle, m: lifecycle.publish(m.name, m.manifest, m.stored),
@@ -28,6 +28,17 @@ _VERBS: dict[type[Request], Callable[[Lifecycle, Any], Any]] = {
     messages.Writable: lambda lifecycle, m: lifecycle.writable(m.reference),
     messages.CheckOverlay: lambda lifecycle, m: lifecycle.inspection.check(m.number),
     messages.StoredContents: lambda lifecycle, m: lifecycle.inspection.contents(m.number, m.after),
+    messages.Regions: lambda lifecycle, _: lifecycle.regions.all(),
+    messages.AddRegion: lambda lifecycle, m: lifecycle.regions.add(m.name, m.url),
+    messages.RemoveRegion: lambda lifecycle, m: lifecycle.regions.remove(m.name),
+    messages.CleanRegion: lambda lifecycle, m: lifecycle.regions.clean(
+        m.name, m.retain, dry_run=m.dry_run
+    ),
+    messages.Regional: lambda lifecycle, m: lifecycle.descriptions.regional(m.deleted),
+    messages.Copy: lambda lifecycle, m: lifecycle.copy(m.image, m.region),
+    messages.PlanCopy: lambda lifecycle, m: lifecycle.plan_copy(m.image, m.region),
+    messages.CopyProgress: lambda lifecycle, m: lifecycle.regions.progress(m.region, m.name),
+    messages.CancelCopy: lambda lifecycle, m: lifecycle.regions.end(m.region, m.name),
     messages.InodePath: lambda lifecycle, m: lifecycle.inspection.path(m.number, m.ino),
 }
 

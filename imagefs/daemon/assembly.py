@@ -10,9 +10,10 @@ from pathlib import Path
 from imagefs.catalog import Catalog
 from imagefs.daemon import clock
 from imagefs.disk import Disk
-from imagefs.errors import Corrupt, Exists
+from imagefs.errors import Corrupt, Exists, NotFound
 from imagefs.store import Store
 from imagefs.vfs import Lifecycle, MountOptions, Vfs
+from imagefs.vfs.regions import LOCAL, RegionalImages
 from imagefs.vfs.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -50,15 +51,41 @@ def _require_catalog(store: Store, disk: Disk) -> None:
 
 
 @contextlib.contextmanager
-def vfs(path: Path, account: str, options: MountOptions) -> Iterator[Vfs]:
-    """The file system of an account. Its lock must be held."""
+def vfs(path: Path, account: str, options: MountOptions, home: str = LOCAL) -> Iterator[Vfs]:
+    """The file system of an account. Its lock must be held.
+
+    `home` is the region whose images it shows from now on; raises NotFound for one that the
+    store does not know.
+    """
     disk = Disk()
     with opened(path, disk) as (store, catalog):
+        _set_home(catalog, account, home)
         vfs = Vfs(store, catalog, account, options, clock.now, disk)
         try:
             yield vfs
         finally:
             vfs.close()
+
+
+def _set_home(catalog: Catalog, account: str, home: str) -> None:
+    """Commands without a mount see the same images as the last mount."""
+    region = "" if home == LOCAL else home
+    if region and catalog.region(region) is None:
+        raise NotFound(f"There is no region {region}: `imagefs region add {region} URL` adds one")
+    if catalog.home(account) != region:
+        catalog.set_home(account, region)
+
+
+@contextlib.contextmanager
+def objects(path: Path, account: str) -> Iterator[Store]:
+    """The objects of a store and of the regions that it knows, to be read."""
+    disk = Disk()
+    with opened(path, disk) as (store, catalog):
+        regions = RegionalImages(catalog, store, disk, account, clock.now, catalog.home(account))
+        try:
+            yield store
+        finally:
+            regions.close()
 
 
 @contextlib.contextmanager
@@ -67,7 +94,10 @@ def lifecycle(path: Path, account: str) -> Iterator[tuple[Lifecycle, Store]]:
     disk = Disk()
     with opened(path, disk) as (store, catalog):
         volumes = Volumes(store, catalog, account, disk, clock.now)
+        home = catalog.home(account)
+        regions = RegionalImages(catalog, store, disk, account, clock.now, home)
         try:
-            yield Lifecycle(catalog, volumes, account, clock.now), store
+            yield Lifecycle(catalog, volumes, regions, account, clock.now), store
         finally:
             volumes.close()
+            regions.close()

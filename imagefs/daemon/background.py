@@ -15,8 +15,8 @@ from imagefs.daemon import clock
 from imagefs.errors import Busy, ImagefsError
 from imagefs.fuse.operations import FuseOperations
 from imagefs.fuse.steps import Steps
+from imagefs.model import SECOND
 from imagefs.vfs import Vfs
-from imagefs.vfs.upkeep import SECOND
 from imagefs.vfs.withdrawal import LOOK_EVERY
 
 log = logging.getLogger(__name__)

@@ -63,7 +63,7 @@ def serve(settings: MountSettings, ready: Callable[[], None], open_log: Callable
         lock.take_in_time(settings.mountpoint, socket_name, _LOCK_SECONDS, _is_mounted)
         open_log()
         mountpoint.prepare(place)
-        with assembly.vfs(store, settings.account, options) as vfs:
+        with assembly.vfs(store, settings.account, options, settings.region) as vfs:
             process.tune()
             trio.run(_Daemon(settings, options, vfs).run, ready)
 
@@ -161,6 +161,7 @@ class _Daemon:
             nursery.start_soon(background.run, self._vfs, self._operations, self._steps)
             nursery.start_soon(self._welcome, ready)
             await self._session.serve()
+            self._vfs.lifecycle.regions.cancel()
             nursery.cancel_scope.cancel()
 
     async def _commands(self, listening: socket) -> None:
@@ -183,6 +184,7 @@ class _Daemon:
             log.info("Stopping on %s", signal.Signals(number).name)
             break
         self._accepting.cancel()
+        self._vfs.lifecycle.regions.cancel()
         # The thread that tells the kernel can block on a request of a program, which then
         # must be answered: so this happens while requests are served.
         with trio.move_on_after(_DRAIN_SECONDS):

@@ -9,12 +9,13 @@ import msgspec
 
 class MountSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Paths are absolute and without symlinks. `owner` is a user's name, None for whoever
-    mounts. `seal_after` is in seconds, 0 for never; `rest_after` is what
+    mounts. `region` is the home region. `seal_after` is in seconds, 0 for never; `rest_after` is what
     MountOptions says."""
 
     store: str
     mountpoint: str
     account: str
+    region: str = "local"
     seal_after: float = 60.0
     rest_after: float = 30.0
     allow_other: bool = False

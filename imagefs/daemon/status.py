@@ -17,6 +17,7 @@ from imagefs.daemon.settings import MountSettings
 from imagefs.fuse.operations import FuseOperations
 from imagefs.fuse.session import Session
 from imagefs.vfs import Vfs
+from imagefs.vfs.regions import LOCAL
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -35,6 +36,7 @@ class Status:
 
     def report(self) -> dict[str, Any]:
         """Plain values only: this travels to the command."""
+        regions = self._vfs.lifecycle.regions
         return {
             "account": self._settings.account,
             "store": self._settings.store,
@@ -44,6 +46,8 @@ class Status:
             "started": self._started,
             "memory_bytes": _resident_bytes(),
             "cpu_seconds": round(time.process_time(), 2),
+            "home": regions.home or LOCAL,
+            "regions": [msgspec.structs.asdict(region) for region in regions.all()],
             **msgspec.structs.asdict(self._vfs.statistics()),
             "unexpected_errors": self._operations.failures,
             "work": repr(self._operations.steps),

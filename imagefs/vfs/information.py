@@ -13,7 +13,8 @@ PREFIX = b"user.imagefs."
 
 
 class ImageInformation(msgspec.Struct, frozen=True, kw_only=True):
-    """One image. Times are ns since the epoch; figures not known (drafts) are None."""
+    """One image. Times are ns since the epoch; figures not known (drafts) are None. `region` is
+    where it is unless that is the home region."""
 
     reference: str
     name: str
@@ -28,6 +29,7 @@ class ImageInformation(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: int | None
     shared_with: list[str]
     alias: str | None = None
+    region: str | None = None
     deleted: int | None = None
 
 

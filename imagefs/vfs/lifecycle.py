@@ -7,8 +7,8 @@ for something else afterwards.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from imagefs.catalog import Catalog, Kind, State, TreeRow
@@ -22,122 +22,64 @@ from imagefs.catalog.reference import (
 from imagefs.catalog.rows import Sealed
 from imagefs.errors import (
     Busy,
-    Corrupt,
     Exists,
-    InvalidName,
-    IOFailure,
+    InvalidArgument,
     NotFound,
     NotPermitted,
     NotReady,
     ReadOnly,
 )
 from imagefs.model import ROOT_INO, NodeId, ObjectId
-from imagefs.vfs import places
-from imagefs.vfs.information import (
-    ImageInformation,
-    Information,
-    InstanceInformation,
-    Shared,
-    describe_foreign_image,
-    describe_image,
-    describe_instance,
-)
+from imagefs.region.values import Plan
+from imagefs.vfs.copying import Copying
+from imagefs.vfs.description import Descriptions, sealed_of
+from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
 from imagefs.vfs.inspection import Inspection
 from imagefs.vfs.node import node_id
+from imagefs.vfs.references import References, image_reference
+from imagefs.vfs.regions import AT_ONCE, RegionalImages
 from imagefs.vfs.sharing import Sharing
 from imagefs.vfs.volumes import Volumes, root_has
-
-log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
 
 
-class Lifecycle:
+class Lifecycle(References):
     """The images and instances of one account."""
 
-    def __init__(self, catalog: Catalog, volumes: Volumes, account: str, clock: Clock) -> None:
-        self._catalog = catalog
+    def __init__(
+        self,
+        catalog: Catalog,
+        volumes: Volumes,
+        regions: RegionalImages,
+        account: str,
+        clock: Clock,
+    ) -> None:
+        sharing = Sharing(catalog, account, clock, regions.home)
+        super().__init__(catalog, regions, sharing, account)
         self._volumes = volumes
-        self._account = account
         self._clock = clock
-        self.sharing = Sharing(catalog, account, clock)
+        self.regions.changed = self._changed_elsewhere
+        self.descriptions = Descriptions(catalog, volumes, self.sharing, regions, account)
         self._results: dict[Hashable, Any] = {}
         self.inspection = Inspection(catalog, volumes, account)
         self.superseded: Callable[[TreeRow], None] = _nothing
         self.alias_removed: Callable[[str], None] = _nothing
 
-    # -- looking up ---------------------------------------------------------------------
-
-    def image(self, reference: ImageReference) -> TreeRow:
-        """The image that a reference or alias stands for, also another account's that is shared
-        with this one; raises NotFound."""
-        if not self._is_own(reference):
-            return self.sharing.image(reference)
-        row = self._catalog.image(self._account, reference.name)
-        if row is None:
-            target = self._catalog.alias(self._account, reference.name)
-            row = self._catalog.image(self._account, target) if target else None
-        if row is None:
-            raise NotFound(
-                f"Image {reference} does not exist; `imagefs ls images` lists those that do"
-            )
-        return row
-
-    def instance(self, reference: InstanceReference) -> TreeRow:
-        """The instance that a reference stands for; raises NotFound."""
-        row = self._catalog.instance(self._account, str(reference.image), reference.name)
-        if row is None:
-            raise NotFound(
-                f"Instance {reference} does not exist; `imagefs ls instances` lists those that do"
-            )
-        return row
-
-    def row(self, reference: str) -> TreeRow:
-        """The image or instance of a reference; raises NotFound, InvalidName."""
-        parsed = parse(reference)
-        if isinstance(parsed, InstanceReference):
-            return self.instance(parsed)
-        return self.image(parsed)
-
     # -- telling ------------------------------------------------------------------------
-
-    def images(self, deleted: bool = False) -> list[ImageInformation]:
-        """All images and aliases, or the deleted images."""
-        rows = self._catalog.images(self._account, deleted=deleted)
-        listed = [self._describe_image(row) for row in rows]
-        if not deleted:
-            listed += [
-                ImageInformation(
-                    reference=name, name=name, owner=self._account, kind="alias", state="alias",
-                    digest=None, created=0, parent=None, entries=None, bytes=None,
-                    stored_bytes=None, shared_with=[], alias=target,
-                )
-                for name, target in self._catalog.aliases(self._account).items()
-            ]  # fmt: skip
-        return sorted(listed, key=lambda information: information.name)
-
-    def instances(self, deleted: bool = False) -> list[InstanceInformation]:
-        """All instances, or the deleted ones."""
-        rows = self._catalog.instances(self._account, deleted=deleted)
-        return [self._describe_instance(row) for row in rows]
 
     def show(self, reference: str) -> Information:
         """One image or instance."""
-        return self.describe(self.row(reference))
-
-    def describe(self, row: TreeRow) -> Information:
-        """What is told about one row."""
-        if row.kind is Kind.IMAGE:
-            return self._describe_image(row)
-        return self._describe_instance(row)
+        return self.descriptions.describe(self.row(reference))
 
     # -- images -------------------------------------------------------------------------
 
-    def create_draft(self, name: bytes | str) -> TreeRow:
-        """A new empty draft; raises InvalidName, Exists."""
+    def create_draft(self, name: bytes | str, region: str) -> TreeRow:
+        """A new empty draft, to be published in a region; raises InvalidName, Exists."""
         name = check_image_name(name)
+        self.regions.refresh(region, AT_ONCE)
         self._volumes.tree(None)
-        return self._catalog.create_draft(self._account, name, self._clock())
+        return self._catalog.create_draft(self._account, name, self._clock(), region)
 
     def publish(self, name: str, manifest: bytes, stored: int = 0) -> ImageInformation:
         """Make a tree that is complete in the store the image `name`; raises Exists."""
@@ -145,15 +87,28 @@ class Lifecycle:
         manifest_id = ObjectId(manifest)
         root = self._volumes.tree(manifest_id).entry(ROOT_INO)
         sealed = Sealed(manifest_id, root.count, root.size, stored)
-        row = self._catalog.publish(self._account, name, sealed, None, self._clock())
-        self.superseded(row)
-        return self._describe_image(row)
+        key = ("publish", name, manifest_id)
+        if key in self._results:
+            return self.descriptions.image(self._results.pop(key))
+        now, home = self._clock(), self.regions.home
+
+        def done() -> None:
+            row = self._catalog.publish(self._account, name, sealed, None, now, home)
+            self._results[key] = row
+            self.superseded(row)
+
+        self._refuse_taken(name, home)
+        if home:
+            copying = self.regions.sending(None, home, name, now, None)
+            raise self.regions.carry_out(key, copying, sealed, done)
+        done()
+        return self.descriptions.image(self._results.pop(key))
 
     def seal(self, reference: str) -> ImageInformation:
         """Make a draft an image that never changes and is durable; raises Busy."""
-        row = self.image(_image_reference(reference))
+        row = self.image(image_reference(reference))
         self.require_sealed(row)
-        return self._describe_image(row)
+        return self.descriptions.image(row)
 
     def require_sealed(self, row: TreeRow) -> None:
         """Raise NotReady with the work that seals a draft; nothing to do for a sealed image."""
@@ -167,12 +122,13 @@ class Lifecycle:
             self._volumes.supersede(volume, remove=True, successor=new)
             self.superseded(new)
 
-        raise self._volumes.commit(volume, "seal", done)
+        copying = self._copying(row, row.place, row.name, row.created, row.parent)
+        raise self._volumes.commit(volume, "seal", done, copying)
 
     def unseal(self, row: TreeRow) -> TreeRow:
         """Turn an image that was never used back into a draft; raises ReadOnly, Busy."""
         self.sharing.require_own(row, "made a draft")
-        if row.used:
+        if row.used or row.place:
             raise ReadOnly(f"Image {row.reference} was used and stays sealed")
         volume = self._volumes.in_use(row.number)
         if volume is not None:
@@ -186,21 +142,64 @@ class Lifecycle:
 
     def rename_image(self, row: TreeRow, name: bytes | str) -> None:
         """Give an image another name; raises InvalidName, Exists."""
-        self._renamed(row, check_image_name(name))
+        name = check_image_name(name)
+        if _is_published(row) and name != row.name:
+            self._refuse_taken(name, row.place)
+            self.regions.rename(row, name)
+        self._renamed(row, name)
+
+    def copy(self, reference: str, region: str) -> ImageInformation:
+        """Copy an image of one's own to a region, or from one to the store itself, sealing it
+        first; returns once it is complete there. Raises Exists, NotFound, NotPermitted, Busy."""
+        row, place = self._to_be_copied(reference, region)
+        self.require_sealed(row)
+        key = ("copy", row.number, place)
+        if key in self._results:
+            return self.descriptions.image(self._results.pop(key))
+        self._refuse_taken(row.name, place)
+        assert row.manifest is not None
+        figures = Sealed(row.manifest, row.entries or 0, row.bytes or 0, 0)
+
+        def done() -> None:
+            self._results[key] = new = self._catalog.publish(
+                self._account, row.name, figures, row.parent, row.created, place
+            )
+            self._catalog.mark_used(row)
+            self.superseded(new)
+
+        copying = self._copying(row, place, row.name, row.created, row.parent)
+        if copying is None:
+            raise InvalidArgument(f"Image {row.name} is in {region} already")
+        raise self.regions.carry_out(key, copying(), figures, done)
+
+    def plan_copy(self, reference: str, region: str) -> Plan:
+        """What such a copy would have to carry. Changes nothing: raises Busy for a draft."""
+        row, place = self._to_be_copied(reference, region)
+        if row.state is not State.SEALED:
+            raise Busy(
+                f"Image {row.name} is a draft, of which nobody knows what it will be:"
+                f" `imagefs seal {reference}` first"
+            )
+        return self.regions.plan(row, place)
 
     # -- instances ----------------------------------------------------------------------
 
     def clone(self, image: str, names: Sequence[str]) -> list[InstanceInformation]:
         """Make instances of an image, all or none; raises Exists, NotFound, NotPermitted."""
-        rows = self.clone_rows(_image_reference(image), names, durable=True)
+        rows = self.clone_rows(image_reference(image), names, durable=True)
         for row in rows:
             self.superseded(row)
-        return [self._describe_instance(row) for row in rows]
+        return [self.descriptions.instance(row) for row in rows]
 
     def clone_rows(
         self, reference: ImageReference, names: Sequence[str | bytes], *, durable: bool = False
     ) -> list[TreeRow]:
         """Like `clone`, for names the kernel is not to be told of."""
+        if reference.region is not None:
+            raise NotPermitted(
+                f"Instances are made of images of the home region, not of {reference}: `imagefs"
+                f" copy {reference} local`, or mount with `--region {reference.region}`"
+            )
         image = self.image(reference)
         checked = [check_name(name) for name in names]
         self.require_sealed(image)
@@ -211,6 +210,7 @@ class Lifecycle:
                     f"Instance name {name} is the name of an entry of image {reference};"
                     " choose another (a copy of an image can't be made here)"
                 )
+        self.regions.use(image)
         place = str(reference)
         now = self._clock()
         return self._catalog.clone(image, self._account, place, checked, now, durable=durable)
@@ -221,16 +221,17 @@ class Lifecycle:
         name = check_image_name(name)
         key = ("commit", row.number, name)
         if key in self._results:
-            return self._describe_image(self._results.pop(key))
-        self._refuse_taken(name)
+            return self.descriptions.image(self._results.pop(key))
+        now, home = self._clock(), self.regions.home
+        self._refuse_taken(name, home)
 
         def done(sealed: Sealed) -> None:
-            now = self._clock()
-            new = self._catalog.publish(self._account, name, sealed, row.reference, now)
+            new = self._catalog.publish(self._account, name, sealed, row.reference, now, home)
             self._results[key] = new
             self.superseded(new)
 
-        raise self._volumes.commit(self._volumes.open(row), f"commit {name}", done)
+        copying = self._copying(row, home, name, now, row.reference)
+        raise self._volumes.commit(self._volumes.open(row), f"commit {name}", done, copying)
 
     def promote(self, place: str, name: str, image: bytes | str) -> TreeRow:
         """Turn the instance `place`/`name` into the sealed image `image`; raises Exists, Busy."""
@@ -242,17 +243,19 @@ class Lifecycle:
         row = self._catalog.instance(self._account, place, name)
         if row is None:
             raise NotFound(f"Instance {place}/{name} does not exist")
-        self._refuse_taken(image)
+        now, home = self._clock(), self.regions.home
+        self._refuse_taken(image, home)
         volume = self._volumes.open(row)
         volume.require_no_writers("turned into an image")
 
         def done(sealed: Sealed) -> None:
-            new = self._catalog.promote(row, image, sealed, self._clock())
+            new = self._catalog.promote(row, image, sealed, now, home)
             self._results[key] = new
             self._volumes.supersede(volume, remove=True, successor=new)
             self.superseded(new)
 
-        raise self._volumes.commit(volume, f"promote {image}", done)
+        copying = self._copying(row, home, image, now, row.reference)
+        raise self._volumes.commit(volume, f"promote {image}", done, copying)
 
     def reset(self, instance: str) -> InstanceInformation:
         """Put an instance back to the state of its image; raises Busy."""
@@ -262,7 +265,7 @@ class Lifecycle:
         new = self._catalog.reset(row, self._clock())
         self._superseded_volume(row, new)
         self.superseded(new)
-        return self._describe_instance(new)
+        return self.descriptions.instance(new)
 
     def rename_instance(self, row: TreeRow, name: bytes | str) -> None:
         """Give an instance another name below the same image; raises InvalidName, Exists."""
@@ -286,6 +289,12 @@ class Lifecycle:
         self.sharing.require_own(row, "deleted")
         self._withdraw(row, "deleted")
         self._refuse_shared(row)
+        self.regions.require_not_copied(row)
+        if _is_published(row):
+            self.regions.delete(row)
+            self._catalog.forget(row)
+            self._superseded_volume(row)
+            return
         now = self._clock()
         self._volumes.freeing(lambda: self._catalog.delete(row, now, durable=durable))
         self._superseded_volume(row)
@@ -297,8 +306,10 @@ class Lifecycle:
             kind, place, name = Kind.INSTANCE, str(parsed.image), parsed.name
         else:
             self._require_own_name(parsed)
-            kind, place, name = Kind.IMAGE, "", parsed.name
+            kind, place, name = Kind.IMAGE, self._region_of(parsed), parsed.name
         row = self._catalog.last_deleted(kind, self._account, place, name)
+        if row is None and kind is Kind.IMAGE and place:
+            return self._undelete_published(place, name)
         if row is None:
             raise NotFound(
                 f"Nothing deleted bears the name {reference}; `imagefs ls --deleted` lists what does"
@@ -313,7 +324,7 @@ class Lifecycle:
         if self._volumes.in_use(row.number) is not None:
             self._volumes.open(row)
         self.superseded(row)
-        return self.describe(row)
+        return self.descriptions.describe(row)
 
     def manifest(self, reference: str) -> bytes:
         """The manifest id of the present state of an image or instance, stored completely."""
@@ -337,57 +348,78 @@ class Lifecycle:
         volume = self._volumes.in_use(row.number)
         if volume is None or not volume.writers:
             return []
-        place = places.INSTANCES if row.kind is Kind.INSTANCE else places.IMAGES
-        top = f"{place.kind.value}{row.reference}/".encode()
+        top = f"{self._path(row)}/".encode()
         paths = volume.overlay.paths(volume.writers)
         return [(top + path, node_id(row.number, ino)) for ino, path in paths.items()]
 
     # -- sharing ------------------------------------------------------------------------
 
-    def shared(self) -> Shared:
-        """What others share with this account, and what it shares."""
-        foreign = [self._describe_image(row) for row in self.sharing.images()]
-        return Shared(foreign, self.sharing.shares())
-
     def share(self, reference: str, grantees: Sequence[str]) -> ImageInformation:
         """Share an image of one's own with accounts, sealing it first; raises Busy."""
-        row = self.image(_image_reference(reference))
+        row = self.image(image_reference(reference))
+        self.share_row(row, grantees)
+        return self.descriptions.image(row)
+
+    def share_row(self, row: TreeRow, grantees: Sequence[str]) -> None:
+        """Like `share`."""
         self.sharing.require_own(row, "shared")
+        checked = [self.sharing.check_grantee(grantee) for grantee in grantees]
         self.require_sealed(row)
-        self.sharing.share(row, grantees)
-        return self._describe_image(row)
+        self.regions.share(row, checked)
+        self.sharing.share(row, checked)
 
     def unshare(self, reference: str, grantees: Sequence[str]) -> ImageInformation:
         """End sharing an image with accounts; what they made of it stays."""
-        row = self.image(_image_reference(reference))
+        row = self.image(image_reference(reference))
+        self.unshare_row(row, grantees)
+        return self.descriptions.image(row)
+
+    def unshare_row(self, row: TreeRow, grantees: Sequence[str]) -> None:
+        """Like `unshare`."""
+        self.sharing.require_own(row, "shared")
+        self.regions.unshare(row, grantees)
         self.sharing.unshare(row, grantees)
-        return self._describe_image(row)
 
     # -- inside -------------------------------------------------------------------------
 
-    def _is_own(self, reference: ImageReference) -> bool:
-        return reference.owner in (None, self._account)
+    def _changed_elsewhere(self, rows: Sequence[TreeRow]) -> None:
+        """Images of a region came or went, or are shared otherwise."""
+        for row in rows:
+            if self._catalog.tree(row.number) is None:
+                self._superseded_volume(row)
+            self.superseded(row)
+        self.sharing.changed_here()
 
-    def _is_alias(self, reference: ImageReference | InstanceReference) -> bool:
-        if isinstance(reference, InstanceReference) or not self._is_own(reference):
-            return False
-        return self._catalog.alias(self._account, reference.name) is not None
+    def _copying(
+        self, row: TreeRow, region: str, name: str, created: int, parent: str | None
+    ) -> Callable[[], Copying] | None:
+        """What makes the copy that is needed so that the tree of `row`, which the store has or can
+        read, becomes an image of a region; None where none is."""
+        if region:
+            return partial(self.regions.sending, row, region, name, created, parent)
+        if row.region:
+            return partial(self.regions.bringing, row, name)
+        return None
 
-    def _require_own_name(self, reference: ImageReference) -> None:
-        """Raise NotPermitted for the name of another account's image, shared or not."""
-        if not self._is_own(reference):
-            raise NotPermitted(
-                f"Image {reference} belongs to {reference.owner}: only that account can bring it"
-                " back"
-            )
+    def _to_be_copied(self, reference: str, region: str) -> tuple[TreeRow, str]:
+        """The image that a copy is of, and the region it goes to."""
+        row = self.image(image_reference(reference))
+        self.sharing.require_own(row, "copied")
+        place = self.regions.named(region)
+        if place == row.place:
+            raise InvalidArgument(f"Image {row.name} is in region {region}: it needs no copy there")
+        return row, place
 
-    def _instance_row(self, reference: str) -> TreeRow:
-        parsed = parse(reference)
-        if not isinstance(parsed, InstanceReference):
-            raise InvalidName(
-                f"{reference} is an image; the reference of an instance is IMAGE/INSTANCE"
-            )
-        return self.instance(parsed)
+    def _undelete_published(self, region: str, name: str) -> Information:
+        """Bring back an image that was deleted in a region."""
+        self._refuse_taken(name, region)
+        image = self.regions.undelete(region, name)
+        described = image.descriptor
+        row = self._catalog.publish(
+            self._account, name, sealed_of(image), described.parent, described.created, region
+        )
+        self.superseded(row)
+        return self.descriptions.image(row)
 
     def _withdraw(self, row: TreeRow, what: str) -> None:
         """Raise Busy unless the volume may go."""
@@ -412,11 +444,6 @@ class Lifecycle:
         if volume is not None:
             volume.row = new
 
-    def _refuse_taken(self, name: str) -> None:
-        """Say early that a name is taken, before work is done for nothing."""
-        if self._catalog.image(self._account, name) or self._catalog.alias(self._account, name):
-            raise Exists(f"Image {name} exists already: choose another name")
-
     def _refuse_shared(self, row: TreeRow) -> None:
         """Raise Busy while an image is shared: others count on it."""
         grantees = self._catalog.shared_with(row.number)
@@ -427,41 +454,11 @@ class Lifecycle:
                 " first"
             )
 
-    def _describe_image(self, row: TreeRow) -> ImageInformation:
-        if self.sharing.is_foreign(row):
-            return describe_foreign_image(row, public=self.sharing.is_public(row))
-        if row.state is State.SEALED:
-            return describe_image(row, None, None, self._catalog.shared_with(row.number))
-        entries, size, _ = self._figures(row)
-        return describe_image(row, entries, size, [])
 
-    def _describe_instance(self, row: TreeRow) -> InstanceInformation:
-        return describe_instance(row, *self._figures(row))
-
-    def _figures(self, row: TreeRow) -> tuple[int | None, int | None, int | None]:
-        """Entries, bytes and changed bytes of an overlay; nothing is known of one that was
-        deleted, or is damaged: one bad overlay must not keep the others from being listed."""
-        if row.deleted is not None:
-            return None, None, None
-        volume = self._volumes.open(row)
-        try:
-            overlay = volume.overlay
-            return overlay.entries, overlay.bytes, overlay.changed_bytes
-        except (Corrupt, IOFailure) as error:
-            log.error("%s %s cannot be read: %s", row.kind.capitalize(), row.reference, error)
-            return None, None, None
-        finally:
-            self._volumes.release(volume)
+def _is_published(row: TreeRow) -> bool:
+    """Whether an image is there for all machines that use its region."""
+    return row.kind is Kind.IMAGE and row.place != "" and row.state is State.SEALED
 
 
 def _nothing(_: object) -> None:
     """Nobody is told."""
-
-
-def _image_reference(reference: str) -> ImageReference:
-    parsed = parse(reference)
-    if not isinstance(parsed, ImageReference):
-        raise InvalidName(
-            f"{reference} is an instance; the reference of an image is its NAME alone"
-        )
-    return parsed

@@ -34,6 +34,7 @@ from imagefs.vfs.caller import MountOptions
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.node import LASTING, NAMESPACE, Entry, Superseded, node_id, tree_of
 from imagefs.vfs.places import ALLOWED, Operation, Place, PlaceKind
+from imagefs.vfs.regions import AT_ONCE, LATELY, LOCAL
 from imagefs.vfs.volumes import Volumes
 
 RENAME_NOREPLACE = 1
@@ -44,6 +45,8 @@ _OWNER_ONLY, _OPEN = 0o700, 0o755
 _CHANGING_ELSEWHERE = frozenset(
     {
         PlaceKind.INSTANCES,
+        PlaceKind.REGIONS,
+        PlaceKind.REGION,
         PlaceKind.SHARED_FROM,
         PlaceKind.SHARED_OWNER,
         PlaceKind.SHARED_TO,
@@ -55,6 +58,8 @@ _CHANGING_ELSEWHERE = frozenset(
 _PASSING = frozenset(
     {
         PlaceKind.CLONES,
+        PlaceKind.REGION,
+        PlaceKind.HOME,
         PlaceKind.SHARED_OWNER,
         PlaceKind.SHARED_GRANTEE,
         PlaceKind.SHARED_IMAGE,
@@ -79,6 +84,7 @@ class Namespace:
         self._volumes = volumes
         self._lifecycle = lifecycle
         self._sharing = lifecycle.sharing
+        self._regions = lifecycle.regions
         self._account = account
         self._options = options
         self._clock = clock
@@ -86,6 +92,8 @@ class Namespace:
         self._dynamic: dict[Ino, Place] = {}
         self._finders: dict[PlaceKind, Callable[[Place, str], Entry | None]] = {
             PlaceKind.IMAGES: self._find_image,
+            PlaceKind.REGIONS: self._find_region,
+            PlaceKind.REGION: self._find_image,
             PlaceKind.INSTANCES: self._find_clones,
             PlaceKind.CLONES: self._find_instance,
             PlaceKind.SHARED_FROM: self._find_owner,
@@ -112,7 +120,7 @@ class Namespace:
         what is shared changes without the kernel's knowledge.
         """
         entry = self._look(parent, name)
-        if entry is None and parent.kind in _CHANGING_ELSEWHERE:
+        if entry is None and self._changes_elsewhere(parent):
             raise NotFound(f"There is no image {name!r}")
         return entry
 
@@ -139,17 +147,18 @@ class Namespace:
         """The names in a place, in order."""
         if place in places.FIXED:
             return list(places.FIXED[place])
-        if place.kind is PlaceKind.IMAGES:
-            found = {row.name for row in self._catalog.images(self._account)}
-            found |= self._catalog.aliases(self._account).keys()
+        if place.kind in (PlaceKind.IMAGES, PlaceKind.REGION):
+            found = self._image_names(place)
+        elif place.kind is PlaceKind.REGIONS:
+            found = set(self._regions.names())
         elif place.kind is PlaceKind.INSTANCES:
-            found = {row.name for row in self._catalog.images(self._account)}
-            found |= self._catalog.aliases(self._account).keys()
+            found = self._image_names(places.IMAGES)
             found |= {row.place for row in self._catalog.instances(self._account)}
             found |= {row.known_as(self._account) for row in self._sharing.images()}
         elif place.kind is PlaceKind.CLONES:
             found = {row.name for row in self._catalog.instances_at(self._account, place.name)}
         else:
+            self._regions.refresh(self._regions.home, AT_ONCE)
             found = set(self._shared_names(place))
         return sorted(name.encode() for name in found)
 
@@ -186,8 +195,10 @@ class Namespace:
 
     def readlink(self, place: Place) -> bytes:
         """The target of a symlink; raises InvalidArgument for a directory."""
+        if place.kind is PlaceKind.HOME:
+            return b"../images"
         if place.kind is PlaceKind.SHARED_IMAGE:
-            return _link_target(place.name.partition("/")[2])
+            return places.link_target(place.name.partition("/")[2])
         if place.kind is not PlaceKind.ALIAS:
             raise InvalidArgument(f"{place.kind.value} is not a symlink")
         target = self._catalog.alias(self._account, place.name)
@@ -201,6 +212,8 @@ class Namespace:
             return self._clones(row.place)
         if self._sharing.is_foreign(row):
             return self._dynamic_place(PlaceKind.SHARED_OWNER, row.account)
+        if row.place != self._regions.home:
+            return self._dynamic_place(PlaceKind.REGION, row.place or LOCAL)
         return places.IMAGES
 
     def locate(self, row: TreeRow) -> Superseded:
@@ -221,8 +234,8 @@ class Namespace:
             self._catalog.add_grantee(self._account, grantee, self._clock())
             self.touch()
             return self.entry(self._dynamic_place(PlaceKind.SHARED_GRANTEE, grantee))
-        if parent.kind is PlaceKind.IMAGES:
-            row = self._lifecycle.create_draft(name)
+        if parent.kind in (PlaceKind.IMAGES, PlaceKind.REGION):
+            row = self._lifecycle.create_draft(name, self._region_of(parent))
         else:
             (row,) = self._lifecycle.clone_rows(parse_image(parent.name), [name])
         self.touch()
@@ -247,11 +260,14 @@ class Namespace:
         if parent.kind is PlaceKind.SHARED_GRANTEE:
             return self._share(parent, name, target)
         text = check_image_name(name)
-        sibling = _sibling(target)
-        image = self._catalog.image(self._account, sibling) if sibling else None
+        sibling = places.sibling(target)
+        home = self._regions.home
+        image = self._catalog.image(self._account, sibling, home) if sibling else None
         if image is None:
             raise InvalidArgument(f"Alias {text} must point to an image beside it, not {target!r}")
-        self._catalog.set_alias(self._account, text, image.name, self._clock(), replace=False)
+        self._catalog.set_alias(
+            self._account, text, image.name, self._clock(), replace=False, region=home
+        )
         self.touch()
         return self.entry(self._dynamic_place(PlaceKind.ALIAS, text))
 
@@ -259,7 +275,7 @@ class Namespace:
         """Remove an alias, or end sharing."""
         self._require(parent, Operation.UNLINK, name)
         if parent.kind is PlaceKind.SHARED_GRANTEE:
-            self._sharing.unshare(self._row(places.IMAGES, name), [parent.name])
+            self._lifecycle.unshare_row(self._row(places.IMAGES, name), [parent.name])
             self.touch()
             return
         self._catalog.remove_alias(self._account, name.decode())
@@ -287,10 +303,10 @@ class Namespace:
 
     def _row(self, parent: Place, name: bytes) -> TreeRow:
         text = name.decode(errors="surrogateescape")
-        if parent.kind is PlaceKind.IMAGES:
-            if self._is_alias(name):
+        if parent.kind in (PlaceKind.IMAGES, PlaceKind.REGION):
+            if parent.kind is PlaceKind.IMAGES and self._is_alias(name):
                 raise NotADirectory(f"{text} is an alias")
-            row = self._catalog.image(self._account, text)
+            row = self._image(parent, text)
         else:
             row = self._catalog.instance(self._account, parent.name, text)
         if row is None:
@@ -310,7 +326,8 @@ class Namespace:
         if flags & RENAME_NOREPLACE and self._is_alias(new_name):
             raise Exists(f"Alias {new_name!r} exists already")
         new = check_image_name(new_name)
-        self._catalog.rename_alias(self._account, name.decode(), new, self._clock())
+        home = self._regions.home
+        self._catalog.rename_alias(self._account, name.decode(), new, self._clock(), home)
 
     def _rename_tree(self, parent: Place, name: bytes, new_parent: Place, new_name: bytes) -> None:
         """The contract's moves; those that would need a copy behind one's back are refused."""
@@ -333,13 +350,15 @@ class Namespace:
         volume = self._volumes.open(row)
         attributes = volume.attributes(ROOT_INO)
         volume.lookups.add(ROOT_INO)
-        return Entry(node_id(row.number, ROOT_INO), attributes)
+        # What a region has comes and goes without this mount.
+        timeout = _PLACE_TIMEOUT if row.kind is Kind.IMAGE and row.place else LASTING
+        return Entry(node_id(row.number, ROOT_INO), attributes, timeout)
 
-    def _find_image(self, _: Place, name: str) -> Entry | None:
-        row = self._catalog.image(self._account, name)
+    def _find_image(self, parent: Place, name: str) -> Entry | None:
+        row = self._image(parent, name)
         if row is not None:
             return self._root_entry(row)
-        if self._catalog.alias(self._account, name) is not None:
+        if parent.kind is PlaceKind.IMAGES and self._catalog.alias(self._account, name) is not None:
             return self.entry(self._dynamic_place(PlaceKind.ALIAS, name))
         return None
 
@@ -366,7 +385,8 @@ class Namespace:
         if place.kind is PlaceKind.SHARED_TO:
             return self._catalog.grantees(self._account)
         if place.kind is PlaceKind.SHARED_GRANTEE:
-            return [row.name for row in self._catalog.shared_to(self._account, place.name)]
+            home = self._regions.home
+            return [row.name for row in self._catalog.shared_to(self._account, place.name, home)]
         return []
 
     def _find_owner(self, _: Place, name: str) -> Entry | None:
@@ -375,7 +395,8 @@ class Namespace:
         return self.entry(self._dynamic_place(PlaceKind.SHARED_OWNER, name))
 
     def _find_shared(self, parent: Place, name: str) -> Entry | None:
-        row = self._catalog.shared_image(self._account, parent.name, name)
+        self._regions.refresh(self._regions.home, LATELY)
+        row = self._catalog.shared_image(self._account, parent.name, name, self._regions.home)
         if row is None:
             return None
         return msgspec.structs.replace(self._root_entry(row), entry_timeout=_PLACE_TIMEOUT)
@@ -392,20 +413,61 @@ class Namespace:
 
     def _share(self, parent: Place, name: bytes, target: bytes) -> Entry:
         text = check_image_name(name)
-        if target.rstrip(b"/") != _link_target(text):
+        if target.rstrip(b"/") != places.link_target(text):
             raise InvalidArgument(
-                f"What shares image {text} must be a symlink to {_link_target(text).decode()},"
+                f"What shares image {text} must be a symlink to {places.link_target(text).decode()},"
                 f" not to {target!r}"
             )
-        row = self._catalog.image(self._account, text)
+        row = self._image(places.IMAGES, text)
         if row is None:
             raise InvalidArgument(f"There is no image {text} to share")
         if parent.name in self._catalog.shared_with(row.number):
             raise Exists(f"Image {text} is shared with {parent.name} already")
-        self._lifecycle.require_sealed(row)
-        self._sharing.share(row, [parent.name])
+        self._lifecycle.share_row(row, [parent.name])
         self.touch()
         return self.entry(self._dynamic_place(PlaceKind.SHARED_IMAGE, f"{parent.name}/{text}"))
+
+    # -- regions ------------------------------------------------------------------------
+
+    def _region_of(self, place: Place) -> str:
+        """The region whose images a place holds."""
+        if place.kind is PlaceKind.IMAGES:
+            return self._regions.home
+        return self._regions.named(place.name)
+
+    def _image(self, place: Place, name: str) -> TreeRow | None:
+        """An image in images/ or regions/REGION/, by its own name.
+
+        What is not known to be there may have been published a moment ago.
+        """
+        region = self._region_of(place)
+        self._regions.refresh(region, LATELY)
+        row = self._catalog.image(self._account, name, region)
+        if row is None:
+            self._regions.refresh(region, AT_ONCE)
+        return row
+
+    def _image_names(self, place: Place) -> set[str]:
+        region = self._region_of(place)
+        self._regions.refresh(region, AT_ONCE)
+        found = {row.name for row in self._catalog.images(self._account, region=region)}
+        if place.kind is PlaceKind.IMAGES:
+            found |= self._catalog.aliases(self._account).keys()
+        return found
+
+    def _find_region(self, _: Place, name: str) -> Entry | None:
+        if name not in self._regions.names():
+            return None
+        is_home = self._regions.named(name) == self._regions.home
+        return self.entry(
+            self._dynamic_place(PlaceKind.HOME if is_home else PlaceKind.REGION, name)
+        )
+
+    def _changes_elsewhere(self, place: Place) -> bool:
+        """Whether names in a place come to be without a request of the kernel in it."""
+        if place.kind is PlaceKind.IMAGES:
+            return self._regions.home != ""
+        return place.kind in _CHANGING_ELSEWHERE
 
     # -- parts --------------------------------------------------------------------------
 
@@ -428,16 +490,3 @@ class Namespace:
         if place is None:
             place = self._dynamic[ino] = Place(kind, ino, name)
         return place
-
-
-def _link_target(name: str) -> bytes:
-    """Where the symlink in shared/to/GRANTEE that shares an image leads."""
-    return f"../../../images/{name}".encode()
-
-
-def _sibling(target: bytes) -> str | None:
-    """The image name that a symlink target beside it means; None where it can mean none."""
-    try:
-        return target.decode().rstrip("/").removeprefix("./")
-    except UnicodeDecodeError:
-        return None

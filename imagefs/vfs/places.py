@@ -27,6 +27,8 @@ class PlaceKind(enum.Enum):
     SHARED_GRANTEE = "shared/to/GRANTEE/"
     SHARED_IMAGE = "shared/to/GRANTEE/NAME"
     REGIONS = "regions/"
+    REGION = "regions/REGION/"
+    HOME = "regions/HOME"
     INSTANCES = "instances/"
     CLONES = "instances/IMAGE/"
 
@@ -42,8 +44,9 @@ class Operation(enum.Enum):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One place; `name` is the image reference of CLONES, the name of an ALIAS, the account of
-    SHARED_OWNER and SHARED_GRANTEE, and GRANTEE/NAME of a SHARED_IMAGE."""
+    """One place; `name` is the image reference of CLONES, the name of an ALIAS, what users call
+    a REGION or HOME, the account of SHARED_OWNER and SHARED_GRANTEE, and GRANTEE/NAME of a
+    SHARED_IMAGE."""
 
     kind: PlaceKind
     ino: Ino
@@ -65,8 +68,9 @@ FIXED: dict[Place, dict[bytes, Place]] = {
 }
 """The places that are always there, by directory and name."""
 
-LINKS = frozenset({PlaceKind.ALIAS, PlaceKind.SHARED_IMAGE})
-"""The places that are symlinks."""
+LINKS = frozenset({PlaceKind.ALIAS, PlaceKind.SHARED_IMAGE, PlaceKind.HOME})
+"""The places that are symlinks. The home region is one to images/: its images cannot be in two
+directories, because the kernel knows one for each."""
 
 PARENTS = {child: parent for parent, children in FIXED.items() for child in children.values()}
 
@@ -75,6 +79,8 @@ ABOVE = {
     PlaceKind.ALIAS: IMAGES,
     PlaceKind.SHARED_OWNER: SHARED_FROM,
     PlaceKind.SHARED_GRANTEE: SHARED_TO,
+    PlaceKind.REGION: REGIONS,
+    PlaceKind.HOME: REGIONS,
 }
 """Where the places lie that come and go."""
 
@@ -88,8 +94,22 @@ ALLOWED: dict[PlaceKind, frozenset[Operation]] = {
             Operation.UNLINK,
         }
     ),
+    PlaceKind.REGION: frozenset({Operation.MKDIR, Operation.RMDIR, Operation.RENAME}),
     PlaceKind.CLONES: frozenset({Operation.MKDIR, Operation.RMDIR, Operation.RENAME}),
     PlaceKind.SHARED_TO: frozenset({Operation.MKDIR, Operation.RMDIR}),
     PlaceKind.SHARED_GRANTEE: frozenset({Operation.SYMLINK, Operation.UNLINK}),
 }
 """What may be done to the names in a place; anything not listed is refused with EPERM."""
+
+
+def link_target(name: str) -> bytes:
+    """Where the symlink in shared/to/GRANTEE that shares an image leads."""
+    return f"../../../images/{name}".encode()
+
+
+def sibling(target: bytes) -> str | None:
+    """The image name that a symlink target beside it means; None where it can mean none."""
+    try:
+        return target.decode().rstrip("/").removeprefix("./")
+    except UnicodeDecodeError:
+        return None

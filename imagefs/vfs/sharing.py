@@ -24,12 +24,15 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Sharing:
-    """One account's side of sharing. `now` gives the time in ns."""
+    """One account's side of sharing, in its home region. `now` gives the time in ns."""
 
-    def __init__(self, catalog: Catalog, account: str, now: Callable[[], int]) -> None:
+    def __init__(
+        self, catalog: Catalog, account: str, now: Callable[[], int], home: str = ""
+    ) -> None:
         self._catalog = catalog
         self._account = account
         self._now = now
+        self._home = home
         self._version = catalog.version()
 
     # -- what others share --------------------------------------------------------------
@@ -37,7 +40,7 @@ class Sharing:
     def image(self, reference: ImageReference) -> TreeRow:
         """Another account's image; raises NotFound unless it is shared with this one."""
         owner = reference.owner or self._account
-        row = self._catalog.shared_image(self._account, owner, reference.name)
+        row = self._catalog.shared_image(self._account, owner, reference.name, self._home)
         if row is None:
             raise NotFound(
                 f"Image {reference} is not shared with {self._account}; `imagefs ls shared` lists"
@@ -47,7 +50,7 @@ class Sharing:
 
     def images(self) -> list[TreeRow]:
         """All images that others share with this account, by owner and name."""
-        return self._catalog.shared_images(self._account)
+        return self._catalog.shared_images(self._account, self._home)
 
     def owners(self) -> list[str]:
         """Who shares images with this account, in order."""
@@ -85,6 +88,10 @@ class Sharing:
         self._version = version
         return gone
 
+    def changed_here(self) -> None:
+        """Rows of others changed in this process, which `version` does not tell of."""
+        self._version = -1
+
     # -- what this account shares -------------------------------------------------------
 
     def shares(self) -> list[Share]:
@@ -92,7 +99,7 @@ class Sharing:
         return [
             Share(row.name, grantee)
             for grantee in self._catalog.grantees(self._account)
-            for row in self._catalog.shared_to(self._account, grantee)
+            for row in self._catalog.shared_to(self._account, grantee, self._home)
         ]
 
     def share(self, row: TreeRow, grantees: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 
 from imagefs.catalog import State, TreeRow
 from imagefs.errors import ImagefsError
+from imagefs.model import SECOND
 from imagefs.vfs.caller import MountOptions
 from imagefs.vfs.lifecycle import Lifecycle
 from imagefs.vfs.volume import Volume
@@ -20,7 +21,6 @@ from imagefs.vfs.volumes import Volumes
 
 Step = Callable[[], object]
 
-SECOND = 1_000_000_000
 FLUSH_AFTER = 5 * SECOND
 """How long (ns) a change may wait to be made durable when nobody asks."""
 

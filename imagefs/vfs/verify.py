@@ -94,7 +94,8 @@ class Verification:
         if bad:
             return
         yield from (Problem(["packs"], message) for message in self._store.check_packs())
-        rows = self._catalog.everything()
+        # What lies in regions is checked when it is fetched, and is theirs to keep.
+        rows = [row for row in self._catalog.everything() if not _is_mirrored(row)]
         with ObjectCheck(self._store) as objects:
             trees = TreeCheck(objects, self._tell)
             yield from self._check_trees(rows, trees)
@@ -133,7 +134,7 @@ class Verification:
     def _check_trees(self, rows: list[TreeRow], trees: TreeCheck) -> Iterator[Problem]:
         sharing: dict[ObjectId, list[TreeRow]] = {}
         for row in rows:
-            if row.manifest is not None:
+            if row.manifest is not None and not row.region:
                 sharing.setdefault(row.manifest, []).append(row)
         for manifest, users in sharing.items():
             where = [self._called(row) for row in users]
@@ -174,7 +175,7 @@ class Verification:
         try:
             problems = self._overlays.check(row.number)
             yield from (Problem(where, message) for message in problems)
-            if not problems:
+            if not problems and not row.region:
                 yield from self._check_contents(row, trees)
         except (Corrupt, IOFailure) as error:
             yield Problem(where, str(error))
@@ -191,6 +192,10 @@ class Verification:
                     named = (problem._replace(path=path) for problem in found)
                     yield from self._tree_problems(where, named)
             after = listed[-1][0]
+
+
+def _is_mirrored(row: TreeRow) -> bool:
+    return row.kind is Kind.IMAGE and row.state is State.SEALED and row.place != ""
 
 
 def _bounded(where: list[str], problems: Iterator[Problem]) -> Iterator[Problem]:

@@ -53,6 +53,7 @@ from imagefs.vfs.node import (
     tree_of,
 )
 from imagefs.vfs.opened import Opened
+from imagefs.vfs.regions import RegionalImages
 from imagefs.vfs.upkeep import Upkeep
 from imagefs.vfs.volume import WRITE_BITS, Volume
 from imagefs.vfs.volumes import Volumes
@@ -74,7 +75,8 @@ class Vfs(Opened):
         disk: Disk,
     ) -> None:
         volumes = Volumes(store, catalog, account, disk, clock)
-        self.lifecycle = Lifecycle(catalog, volumes, account, clock)
+        regions = RegionalImages(catalog, store, disk, account, clock, catalog.home(account))
+        self.lifecycle = Lifecycle(catalog, volumes, regions, account, clock)
         self.lifecycle.superseded = lambda row: self._tell(self._namespace.locate(row))
         self.lifecycle.alias_removed = lambda name: self._tell(
             Superseded(node_id(NAMESPACE, places.IMAGES.ino), name.encode())
@@ -85,7 +87,7 @@ class Vfs(Opened):
         self._disk = disk
         self._account = account
         self.on_stale: Callable[[Forgotten], None] = _nothing
-        self._upkeep = Upkeep(volumes, self.lifecycle, clock, options, catalog.images(account))
+        self._upkeep = Upkeep(volumes, self.lifecycle, clock, options, catalog.drafts(account))
         self.withdrawal = Withdrawal(
             volumes, self.lifecycle.sharing, self._files, self._namespace.locate, self._tell, clock
         )
@@ -99,6 +101,7 @@ class Vfs(Opened):
     def close(self) -> None:
         """Let go of every volume; what was changed stays."""
         self._volumes.close()
+        self.lifecycle.regions.close()
 
     # -- names and attributes -----------------------------------------------------------
 
@@ -284,7 +287,9 @@ class Vfs(Opened):
             raise NoAttribute("The directories above the images have no extended attributes")
         volume = self._volumes[tree_of(node)]
         if ino_of(node) == ROOT_INO and name.startswith(PREFIX):
-            return attribute(self.lifecycle.describe(volume.successor or volume.row), name)
+            return attribute(
+                self.lifecycle.descriptions.describe(volume.successor or volume.row), name
+            )
         xattrs.require_known(name)
         return volume.overlay.get_xattr(ino_of(node), name)
 

@@ -25,6 +25,7 @@ from imagefs.overlay import Overlay
 from imagefs.store import Store
 from imagefs.tree import Tree, build
 from imagefs.tree.pages import Pages
+from imagefs.vfs.copying import Copying
 from imagefs.vfs.volume import Volume
 
 T = TypeVar("T")
@@ -176,17 +177,30 @@ class Volumes:
         if self._catalog.synced < target:
             raise NotReady(("sync", "names"), self._catalog.sync)
 
-    def commit(self, volume: Volume, purpose: str, done: Callable[[Sealed], None]) -> NotReady:
+    def commit(
+        self,
+        volume: Volume,
+        purpose: str,
+        done: Callable[[Sealed], None],
+        copying: Callable[[], Copying] | None = None,
+    ) -> NotReady:
         """The work that stores a volume's tree; `done` gets the result on the loop's thread.
 
         Changes wait until it is over; reading goes on. To be raised by a step. A commit for
-        another purpose is waited for first, because its failure is not this one's.
+        another purpose is waited for first, because its failure is not this one's. Where
+        `copying` makes a copy, what is stored is copied too, and `done` follows when that is
+        complete.
         """
         key: Hashable = ("commit", volume.row.number, purpose)
-        if volume.committing is not None and volume.committing != key:
-            return NotReady(volume.committing, None)
+        if volume.committing is not None:
+            # Under the same key this joins the work that goes on; both get its answer.
+            own = volume.committing == key
+            return NotReady(volume.committing, _joined if own else None)
+        copy = copying() if copying is not None else None
         volume.committing = key
-        return NotReady(key, partial(self._store_tree, volume), partial(_finish, volume, done))
+        work = partial(self._store_tree, volume, copy)
+        finish = partial(_finish, volume, copy, done)
+        return NotReady(key, work, finish, remote=copy is not None or bool(volume.row.region))
 
     def check(self, volume: Volume, done: Callable[[list[str]], None]) -> NotReady:
         """The work that looks for contradictions in a volume's overlay; like `commit`."""
@@ -216,7 +230,9 @@ class Volumes:
     def _path(self, number: TreeNumber) -> Path:
         return self._directory / str(number)
 
-    def _store_tree(self, volume: Volume) -> tuple[Sealed, Any] | Exception:
+    def _store_tree(
+        self, volume: Volume, copying: Copying | None
+    ) -> tuple[Sealed, Any] | Exception:
         """Commit in a worker thread; failures are results, so that `_finish` always runs."""
         try:
             with self._store.writer() as writer:
@@ -224,9 +240,12 @@ class Volumes:
                 writer.finish()
                 stored = writer.stored_bytes
             root = Tree(self._store.get, manifest).entry(ROOT_INO)
+            sealed = Sealed(manifest, root.count, root.size, stored)
+            if copying is not None:
+                copying.run(sealed)
         except Exception as error:  # noqa: BLE001 - handed on to `_finish`, which raises it
             return error
-        return Sealed(manifest, root.count, root.size, stored), bookkeeping
+        return sealed, bookkeeping
 
     def _problems(self, volume: Volume) -> list[str] | Exception:
         """Check in a worker thread; as with commits, failures are results."""
@@ -274,15 +293,25 @@ class Volumes:
 
 
 def _finish(
-    volume: Volume, done: Callable[[Sealed], None], result: tuple[Sealed, Any] | Exception
+    volume: Volume,
+    copying: Copying | None,
+    done: Callable[[Sealed], None],
+    result: tuple[Sealed, Any] | Exception,
 ) -> None:
     volume.committing = None
+    if copying is not None:
+        copying.over()
     if isinstance(result, Exception):
         raise result
     sealed, bookkeeping = result
     done(sealed)
     if not volume.superseded:
         volume.overlay.committed(bookkeeping)
+
+
+def _joined() -> None:
+    """The work of a step that joins a commit which is under way."""
+    raise RuntimeError("A step joined a commit that nobody carries out")
 
 
 def root_has(tree: Tree, name: bytes) -> Ino | None:

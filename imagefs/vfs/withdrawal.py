@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from imagefs.catalog import TreeRow
+from imagefs.model import SECOND
 from imagefs.vfs.handles import OpenFile
 from imagefs.vfs.node import Forgotten, Superseded, Withdrawn, node_id
 from imagefs.vfs.sharing import Sharing
-from imagefs.vfs.upkeep import SECOND, Step
+from imagefs.vfs.upkeep import Step
 from imagefs.vfs.volume import Volume
 from imagefs.vfs.volumes import Volumes
 

@@ -68,3 +68,12 @@ def test_references() -> None:
 def test_bad_references(text: str) -> None:
     with pytest.raises(InvalidName):
         parse(text)
+
+
+def test_an_image_of_another_region_says_so() -> None:
+    reference = parse("regions/eu/web")
+    assert reference == ImageReference("web", None, "eu")
+    assert str(reference) == "regions/eu/web"
+    for wrong in ("regions/eu/web@bob", "regions/.eu/web", "regions//web", "regions/eu/web.tar"):
+        with pytest.raises(InvalidName):
+            parse(wrong)

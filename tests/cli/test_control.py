@@ -31,6 +31,10 @@ class FakeLifecycle:
         self.asked: list[Any] = []
         self.stored = False
 
+    @property
+    def descriptions(self) -> FakeLifecycle:
+        return self
+
     def images(self, deleted: bool) -> list[ImageInformation]:
         self.asked.append(deleted)
         return [

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -244,8 +245,8 @@ class View:
         )
         return list(verification.run())
 
-    def lifecycle(self, verb: str, *args: Any) -> Any:
-        return self.run(getattr(self.vfs.lifecycle, verb), *args)
+    def lifecycle(self, verb: str, *args: Any, **named: Any) -> Any:
+        return self.run(attrgetter(verb)(self.vfs.lifecycle), *args, **named)
 
 
 class Asked:

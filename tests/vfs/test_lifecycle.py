@@ -275,12 +275,12 @@ def test_delete_and_undelete(base: View) -> None:
     base.write("instances/base/n1/etc/motd", b"changed")
     base.lifecycle("remove", "base/n1")
     assert base.ls("instances/base") == []
-    assert [row.reference for row in base.lifecycle("instances", True)] == ["base/n1"]
+    assert [row.reference for row in base.lifecycle("descriptions.instances", True)] == ["base/n1"]
     base.lifecycle("undelete", "base/n1")
     assert base.read("instances/base/n1/etc/motd") == b"changed"
     base.rmdir("images/base")
     base.remount()
-    assert [row.reference for row in base.lifecycle("images", True)] == ["base"]
+    assert [row.reference for row in base.lifecycle("descriptions.images", True)] == ["base"]
     base.mkdir("images/base")
     with pytest.raises(Exists):
         base.lifecycle("undelete", "base")
@@ -467,10 +467,10 @@ def test_one_damaged_overlay_does_not_keep_the_others_from_being_listed(base: Vi
     damaged = base.directory / "overlays" / "ann" / str(number) / "meta.db"
     damaged.write_bytes(b"X" * 4096)
     base.open()
-    listed = {row.name: row.entries for row in base.lifecycle("instances")}
+    listed = {row.name: row.entries for row in base.lifecycle("descriptions.instances")}
     assert listed == {"n1": None, "n2": 6}
     base.lifecycle("remove", "base/n1")
-    assert [row.name for row in base.lifecycle("instances", True)] == ["n1"]
+    assert [row.name for row in base.lifecycle("descriptions.instances", True)] == ["n1"]
 
 
 def test_listing_leaves_no_files_open(base: View) -> None:
@@ -479,7 +479,7 @@ def test_listing_leaves_no_files_open(base: View) -> None:
     for name in names:
         base.write(f"instances/base/{name}/x", b"1")
     base.remount()
-    assert len(base.lifecycle("instances")) == 200
+    assert len(base.lifecycle("descriptions.instances")) == 200
     assert not any(volume.overlay.is_open for volume in base.vfs._volumes)
     base.ls("instances/base")
     assert sum(volume.overlay.is_open for volume in base.vfs._volumes) < 150

@@ -29,7 +29,8 @@ from tests.vfs.conftest import ANN, View
 def test_the_top(view: View) -> None:
     assert view.ls("/") == ["images", "shared", "regions", "instances"]
     assert view.ls("shared") == ["from", "to"]
-    for path in ("images", "shared/from", "shared/to", "regions", "instances"):
+    assert view.ls("regions") == ["local"]
+    for path in ("images", "shared/from", "shared/to", "instances"):
         assert view.ls(path) == []
     assert stat.S_IMODE(view.entry("/").attributes.mode) == 0o700
 

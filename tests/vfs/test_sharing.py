@@ -139,7 +139,7 @@ def test_a_shared_image_is_for_reading_and_cloning_alone(base: View, bob: View) 
 
 
 def test_a_foreign_name_never_means_what_is_called_like_it(base: View, bob: View) -> None:
-    bob.lifecycle("create_draft", "own")
+    bob.lifecycle("create_draft", "own", "")
     bob.symlink("own", "images/base")
     share(base)
     with pytest.raises(NotPermitted):
@@ -271,9 +271,9 @@ def test_names_of_shared_images_follow_renames(base: View, bob: View) -> None:
 
 def test_lists_of_what_is_shared(base: View, bob: View) -> None:
     base.lifecycle("share", "base", ["bob", "carl"])
-    shares = base.lifecycle("shared").shares
+    shares = base.lifecycle("descriptions.shared").shares
     assert [(share.image, share.grantee) for share in shares] == [("base", "bob"), ("base", "carl")]
-    (image,) = bob.lifecycle("shared").images
+    (image,) = bob.lifecycle("descriptions.shared").images
     assert (image.reference, image.kind, image.shared_with) == ("base@ann", "shared", [])
     assert bob.lifecycle("show", "base@ann") == image
     assert base.lifecycle("show", "base").shared_with == ["bob", "carl"]

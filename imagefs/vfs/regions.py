@@ -1,0 +1,432 @@
+"""One account's side of regions: what they list, and what is copied, published and deleted there.
+
+The methods are steps, like those of `Lifecycle`, which has one of these. What they ask of a region
+is work for worker threads (`NotReady`); what they know of it is in the catalog, so that names
+can be looked up without asking, and while it does not answer. An empty name of a region stands
+for the store itself, which users call `local`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from imagefs.catalog import Catalog, TreeRow
+from imagefs.catalog.reference import check_image_name, check_name
+from imagefs.catalog.rows import Published, RegionRow, Sealed
+from imagefs.disk import Disk
+from imagefs.errors import (
+    Busy,
+    Exists,
+    ImagefsError,
+    InvalidArgument,
+    InvalidName,
+    NotFound,
+    NotPermitted,
+    NotReady,
+)
+from imagefs.model import SECOND, ObjectId
+from imagefs.region.region import Region, Regions
+from imagefs.region.values import GcReport, Image, Listing, Plan
+from imagefs.store import Store
+from imagefs.vfs.copying import Copying
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOCAL = "local"
+"""What users call the store itself among the regions."""
+
+AT_ONCE = SECOND
+"""How old (ns) a listing may be that says that something is not there."""
+
+LATELY = 10 * SECOND
+"""How old (ns) a listing may be that says that something is there."""
+
+RETRY_AFTER = 30 * SECOND
+"""How long (ns) a region that did not answer is not asked again for a listing."""
+
+
+class RegionInformation(msgspec.Struct, frozen=True):
+    """One region. `refreshed` is when (ns) its images were listed last, `failure` why they could
+    not be since; `home` says whether `images/` shows them."""
+
+    name: str
+    url: str
+    home: bool
+    refreshed: int | None
+    failure: str | None
+
+
+class _Look(msgspec.Struct, frozen=True):
+    """When (ns) a region was asked for its images last, and whether it answered."""
+
+    at: int
+    failed: bool
+
+
+class RegionalImages:
+    """The regions that the store knows, as one account sees them.
+
+    `home` is the region whose images `images/` shows. `changed` hears of rows that came or went.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        disk: Disk,
+        account: str,
+        now: Callable[[], int],
+        home: str,
+    ) -> None:
+        self.home = home
+        self.changed: Callable[[Sequence[TreeRow]], None] = _nothing
+        self._catalog = catalog
+        self._store = store
+        self._disk = disk
+        self._account = account
+        self._now = now
+        self._regions: Regions | None = None
+        self._looks: dict[str, _Look] = {}
+        self._used: set[tuple[str, ObjectId]] = set()
+        self._results: dict[Hashable, Any] = {}
+        self._copies: dict[tuple[str, str], Copying] = {}
+        if catalog.regions():
+            self._all()
+
+    def __repr__(self) -> str:
+        return f"<RegionalImages of {self._account}: {len(self._copies)} copies under way>"
+
+    def close(self) -> None:
+        """End what is under way, and let go of every region."""
+        self.cancel()
+        if self._regions is not None:
+            self._regions.close()
+
+    # -- which there are ----------------------------------------------------------------
+
+    def named(self, name: str) -> str:
+        """The region that users call so; raises NotFound."""
+        if name == LOCAL:
+            return ""
+        if self._catalog.region(name) is None:
+            raise NotFound(f"There is no region {name}; `imagefs region ls` lists those there are")
+        return name
+
+    def names(self) -> list[str]:
+        """What users call the regions there are, the store itself among them."""
+        return [LOCAL, *(row.name for row in self._catalog.regions())]
+
+    def all(self) -> list[RegionInformation]:
+        """All regions but the store itself."""
+        return [
+            RegionInformation(row.name, row.url, row.name == self.home, row.refreshed, row.failure)
+            for row in self._catalog.regions()
+        ]
+
+    def add(self, name: str, url: str) -> None:
+        """Get to know a region, which is made where there is nothing yet.
+
+        Raises InvalidName, InvalidArgument, Exists, and what `Region.prepare` raises.
+        """
+        name = check_name(name)
+        if name == LOCAL:
+            raise InvalidArgument(
+                f"{LOCAL} is what the store itself is called: choose another name"
+            )
+        key = ("region add", name, url)
+        if self._is_done(key):
+            return
+        if self._catalog.region(name) is not None:
+            raise Exists(f"Region {name} exists already: choose another name")
+        region = self._all().open(name, url)
+
+        def finish(failure: ImagefsError | None) -> None:
+            if failure is not None:
+                self._all().forget(name)
+                raise failure
+            self._catalog.add_region(name, region.url, self._now())
+            self._results[key] = None
+
+        raise NotReady(key, partial(_failure_of, region.prepare), finish, remote=True)
+
+    def remove(self, name: str) -> None:
+        """Forget a region; what is in it stays there. Raises NotFound, Busy."""
+        if self.named(name) == "":
+            raise InvalidArgument(f"{LOCAL} is the store itself: it cannot be forgotten")
+        if name == self.home:
+            raise Busy(f"Region {name} is mounted as the home of {self._account}: end that first")
+        self._catalog.remove_region(name)
+        self._looks.pop(name, None)
+        self._all().forget(name)
+
+    # -- what they list -----------------------------------------------------------------
+
+    def refresh(self, region: str, within: int) -> None:
+        """Raise NotReady until the images of a region were listed less than `within` ns ago.
+
+        Does not fail: while a region does not answer the catalog has what was known of it.
+        """
+        if not region:
+            return
+        look = self._looks.get(region)
+        if look is not None:
+            lasts = max(within, RETRY_AFTER) if look.failed else within
+            if look.at + lasts > self._now():
+                return
+        listing = partial(_result_of, partial(self.open(region).listing, self._account))
+        finish = partial(self._listed, region)
+        raise NotReady(("refresh", region), listing, finish, remote=True)
+
+    def refresh_anew(self, region: str) -> None:
+        """The next look at a region's images asks the region."""
+        self._looks.pop(region, None)
+
+    def deleted(self, region: str) -> list[Image]:
+        """The account's images that were deleted in a region and can be brought back."""
+        return self.once(("deleted", region), partial(self.open(region).deleted, self._account))
+
+    def _listed(self, region: str, listing: Listing | ImagefsError) -> None:
+        before = self._looks.get(region)
+        failed = isinstance(listing, ImagefsError)
+        self._looks[region] = _Look(self._now(), failed)
+        if isinstance(listing, ImagefsError):
+            if before is None or not before.failed:
+                log.warning("Region %s cannot be listed: %s", region, listing)
+            self._catalog.note_refreshed(region, None, str(listing))
+            return
+        shares = [(share.owner, share.name, share.grantee) for share in listing.shares]
+        rows = self._catalog.mirror(
+            region, self._account, list(_published(listing.images)), shares, self._now()
+        )
+        if rows:
+            self.changed(rows)
+        known = self._catalog.region(region)
+        if known is not None and _is_news(known, self._now()):
+            self._catalog.note_refreshed(region, self._now(), None)
+
+    # -- what is done to them -----------------------------------------------------------
+
+    def use(self, image: TreeRow) -> None:
+        """Raise NotReady until the region knows that this store has instances of the image, so
+        that it keeps what they need even when the image is deleted there."""
+        key = (image.place, image.manifest)
+        if not image.place or image.manifest is None or key in self._used:
+            return
+        if image.manifest not in self._catalog.manifests_needed(image.place):
+            region, manifest = self.open(image.place), image.manifest
+            self.once(("use", *key), partial(region.use, manifest))
+        self._used.add((image.place, image.manifest))
+
+    def delete(self, image: TreeRow) -> None:
+        """Delete a published image in its region."""
+        region = self.open(image.place)
+        self.once(("delete", image.number), partial(region.remove, image.account, image.name))
+
+    def undelete(self, region: str, name: str) -> Image:
+        """Bring back the image of that name that was deleted last."""
+        work = partial(self.open(region).undelete, self._account, name)
+        return self.once(("undelete", region, name), work)
+
+    def rename(self, image: TreeRow, name: str) -> None:
+        """Give a published image another name."""
+        work = partial(self.open(image.place).rename, image.account, image.name, name)
+        self.once(("rename", image.number, name), work)
+
+    def share(self, image: TreeRow, grantees: Sequence[str]) -> None:
+        """Share a published image with accounts of all machines."""
+        if image.place:
+            work = partial(self.open(image.place).share, image.account, image.name, grantees)
+            self.once(("share", image.number, tuple(grantees)), work)
+
+    def unshare(self, image: TreeRow, grantees: Sequence[str]) -> None:
+        """End that."""
+        if image.place:
+            work = partial(self.open(image.place).unshare, image.account, image.name, grantees)
+            self.once(("unshare", image.number, tuple(grantees)), work)
+
+    def clean(self, name: str, retain: int, *, dry_run: bool) -> GcReport:
+        """Remove from a region what was deleted longer than `retain` ns ago and nothing needs."""
+        place = self.named(name)
+        if not place:
+            raise NotPermitted(f"{LOCAL} is the store itself: regions alone are cleaned this way")
+        needed = self._catalog.manifests_needed(place)
+        region = self.open(place)
+
+        def work() -> GcReport:
+            if not dry_run:
+                region.unuse(needed)
+            return region.gc(retain, dry_run=dry_run)
+
+        return self.once(("gc", place, retain, dry_run), work)
+
+    # -- copies -------------------------------------------------------------------------
+
+    def plan(self, image: TreeRow, destination: str) -> Plan:
+        """What a copy of a sealed image to a region would have to bring there."""
+        assert image.manifest is not None
+        plan: Callable[..., Plan] = (
+            self.open(destination).plan if destination else self._all().plan_bringing
+        )
+        return self.once(("plan", image.number, destination), partial(plan, image.manifest))
+
+    def sending(
+        self, source: TreeRow | None, region: str, name: str, created: int, parent: str | None
+    ) -> Copying:
+        """A copy to a region, to be run by a worker thread once the tree is stored.
+
+        `source` is what the tree is made from, None for something new. Registers the copy:
+        `Copying.over` is to be called on the loop's thread in the end.
+        """
+        based = source is not None and source.region == region
+        base = source.manifest if source is not None and based else None
+        there = self.open(region)
+
+        def send(copying: Copying, sealed: Sealed) -> None:
+            there.send(
+                self._account, name, sealed.manifest, entries=sealed.entries, size=sealed.bytes,
+                created=created, parent=parent, base=base, tell=copying.tell,
+                cancelled=copying.is_cancelled,
+            )  # fmt: skip
+
+        return self._register(source, region, name, send)
+
+    def bringing(self, source: TreeRow, name: str) -> Copying:
+        """A copy from a region to the store itself, like `sending`."""
+        regions = self._all()
+
+        def bring(copying: Copying, sealed: Sealed) -> None:
+            regions.bring(sealed.manifest, copying.tell, copying.is_cancelled)
+
+        return self._register(source, "", name, bring)
+
+    def carry_out(
+        self, key: Hashable, copying: Copying, sealed: Sealed, done: Callable[[], None]
+    ) -> NotReady:
+        """The work that makes a copy of a stored tree; `done` follows on the loop's thread."""
+
+        def finish(failure: ImagefsError | None) -> None:
+            copying.over()
+            if failure is not None:
+                raise failure
+            done()
+
+        return NotReady(
+            key, partial(_failure_of, partial(copying.run, sealed)), finish, remote=True
+        )
+
+    def copying(self, region: str, name: str) -> Copying | None:
+        """The copy under way to that name in a region."""
+        return self._copies.get((region, name))
+
+    def copies(self, region: str) -> list[Copying]:
+        """The copies under way to a region."""
+        return [copying for copying in self._copies.values() if copying.region == region]
+
+    def require_not_copied(self, row: TreeRow) -> None:
+        """Raise Busy while an image is being copied."""
+        for copying in self._copies.values():
+            if copying.source == row.number:
+                raise Busy(
+                    f"Image {row.name} can't be deleted while it is copied to"
+                    f" {copying.region or LOCAL}: wait for that, or end it"
+                )
+
+    def progress(self, name: str, image: str) -> tuple[int, int] | None:
+        """Bytes that have arrived, and how many there are to be, of the copy under way to that
+        name in a region; None if there is none."""
+        copying = self.copying(self.named(name), image)
+        return None if copying is None else (copying.done, copying.total)
+
+    def end(self, name: str, image: str) -> None:
+        """End the copy under way to that name in a region, if there is one."""
+        copying = self.copying(self.named(name), image)
+        if copying is not None:
+            copying.cancel()
+
+    def cancel(self) -> None:
+        """End all copies that are under way."""
+        for copying in list(self._copies.values()):
+            copying.cancel()
+
+    def _register(
+        self, source: TreeRow | None, region: str, name: str,
+        run: Callable[[Copying, Sealed], None],
+    ) -> Copying:  # fmt: skip
+        key = (region, name)
+        if key in self._copies:
+            raise Busy(f"Image {name} is being copied to {region or LOCAL} already")
+        number = None if source is None else source.number
+        copying = Copying(number, region, name, run, partial(self._copies.pop, key, None))
+        self._copies[key] = copying
+        return copying
+
+    # -- parts --------------------------------------------------------------------------
+
+    def open(self, name: str) -> Region:
+        """The region of that name; raises NotFound."""
+        row = self._catalog.region(name)
+        if row is None:
+            raise NotFound(f"There is no region {name} any more")
+        return self._all().open(name, row.url)
+
+    def once(self, key: Hashable, work: Callable[[], T]) -> T:
+        """The result of work that takes a region: raises NotReady with it first."""
+        if key in self._results:
+            result: T = self._results.pop(key)
+            return result
+        raise NotReady(key, work, partial(self._results.__setitem__, key), remote=True)
+
+    def _is_done(self, key: Hashable) -> bool:
+        done = key in self._results
+        self._results.pop(key, None)
+        return done
+
+    def _all(self) -> Regions:
+        """All regions as the store reads from them; opened when one is first known."""
+        if self._regions is None:
+            self._regions = Regions(self._store, self._disk)
+            for row in self._catalog.regions():
+                self._regions.open(row.name, row.url)
+        return self._regions
+
+
+def _published(images: Iterable[Image]) -> Iterator[Published]:
+    """The images whose names can be names here: what a region lists is not to be trusted."""
+    for image in images:
+        described = image.descriptor
+        try:
+            account, name = check_name(image.account), check_image_name(image.name)
+        except InvalidName as error:
+            log.warning("An image of a region is left out: %s", error)
+            continue
+        yield Published(
+            account, name, ObjectId(described.manifest), described.entries, described.bytes,
+            described.created, described.parent,
+        )  # fmt: skip
+
+
+def _is_news(row: RegionRow, now: int) -> bool:
+    """Whether it is worth a transaction to say that a region answered."""
+    return row.failure is not None or row.refreshed is None or row.refreshed + LATELY < now
+
+
+def _result_of(work: Callable[[], T]) -> T | ImagefsError:
+    try:
+        return work()
+    except ImagefsError as error:
+        return error
+
+
+def _failure_of(work: Callable[[], None]) -> ImagefsError | None:
+    return _result_of(work)
+
+
+def _nothing(_: object) -> None:
+    """Nobody is told."""
