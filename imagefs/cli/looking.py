@@ -32,7 +32,7 @@ def _json_option(function: Any) -> Any:
 @click.option("--deleted", is_flag=True, help="What was deleted and can be brought back.")
 @_json_option
 def ls_command(place: Place, what: str | None, deleted: bool, as_json: bool) -> None:
-    """List images, instances, what is shared, or what other regions have."""
+    """List images and instances, what is shared, or other regions."""
     if what == _SHARED:
         if deleted:
             raise click.UsageError("What is shared cannot be --deleted: choose images or instances")
