@@ -1,7 +1,8 @@
 """Noticing that packs are read from front to back, and saying what comes next.
 
 Content lies in packs in the order of a walk, so who reads a whole tree reads window after
-window. From the second one in a row on, some more are asked for before they are needed.
+window. From the second one in a row on, some more are asked for before they are needed: few at
+first, because many readings in a row are short.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from typing import Final, NamedTuple
 from imagefs.region.index import WINDOW
 from imagefs.tree.recent import Recent
 
-AHEAD: Final = 8 * WINDOW
-"""Bytes that are fetched before they are asked for."""
+FIRST: Final = 2 * WINDOW
+AHEAD: Final = 16 * WINDOW
+"""Bytes that are asked for at once: the first time, doubled each time, and at most."""
 
 _PACKS: Final = 1024
 
 
 class _Run(NamedTuple):
-    """The window used last, where it ends, and up to where was asked for."""
+    """The window used last, where it ends, up to where was asked for, and how much the next time."""
 
     last: int
     end: int
     until: int
+    step: int
 
 
 class ReadAhead:
@@ -36,20 +39,21 @@ class ReadAhead:
     def __repr__(self) -> str:
         return f"<ReadAhead {self._runs}>"
 
-    def seen(self, pack: int, offset: int, size: int) -> int | None:
-        """A window is used; returns from where on `AHEAD` bytes of the pack are to be fetched now,
-        None for nothing."""
+    def seen(self, pack: int, offset: int, size: int) -> tuple[int, int] | None:
+        """A window is used; returns the range of the pack that is to be fetched now, its end
+        excluded, or None for nothing."""
         with self._lock:
             run = self._runs.get(pack)
             if run is not None and run.last == offset:
                 return None
             end = offset + size
             if run is None or not run.end <= offset <= max(run.until, run.end):
-                self._runs.put(pack, _Run(offset, end, end))
+                self._runs.put(pack, _Run(offset, end, end, FIRST))
                 return None
-            if run.until - end > AHEAD // 2:
-                self._runs.put(pack, _Run(offset, end, run.until))
+            if run.until - end > run.step // 4:
+                self._runs.put(pack, _Run(offset, end, run.until, run.step))
                 return None
             start = max(run.until, end)
-            self._runs.put(pack, _Run(offset, end, start + AHEAD))
-            return start
+            step = min(2 * run.step, AHEAD)
+            self._runs.put(pack, _Run(offset, end, start + run.step, step))
+            return start, start + run.step

@@ -18,10 +18,10 @@ from imagefs.format.record import MAX_OBJECTS, Record, decode_record, plain_leng
 from imagefs.model import CHUNK_SIZE
 from imagefs.region.bucket import Bucket
 from imagefs.region.cache import WindowCache, WindowKey
-from imagefs.region.index import WINDOW, KnownPack, Place, RegionIndex
+from imagefs.region.index import KnownPack, Place, RegionIndex
 from imagefs.region.layout import pack_key
 from imagefs.region.learning import TRIES
-from imagefs.region.readahead import AHEAD, ReadAhead
+from imagefs.region.readahead import ReadAhead
 from imagefs.store.flights import Flights
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _IN_PLACE: Final = 2 * CHUNK_SIZE
 _MOST_IN_PLACE: Final = 128
 """Objects of a record that are hashed without leaving the loop's thread."""
 
-_WORKERS: Final = 4
+_WORKERS: Final = 8
 _MOST_WAITING: Final = 32
 _MOST_PACKS: Final = 4096
 
@@ -109,11 +109,13 @@ class Windows:
         return record
 
     def local(self, place: Place) -> Record | None:
-        """The record if the local disk has it. Blocks. A bad window is removed."""
+        """The record if the local disk has it. Blocks. A window with a bad record is removed."""
         key = _key(self.pack(place.pack), place)
         data = self._cache.read(key, place.offset - place.window, place.size)
-        record = None if data is None else _good(data)
-        if record is None and (data is not None or self._cache.holds(key)):
+        if data is None:
+            return None
+        record = _good(data)
+        if record is None:
             self._cache.drop(key)
         return record
 
@@ -165,9 +167,9 @@ class Windows:
     # -- ahead --------------------------------------------------------------------------
 
     def _notice(self, place: Place) -> None:
-        start = self._ahead.seen(place.pack, place.window, place.span)
-        if start is not None and self._waiting < _MOST_WAITING:
-            self._submit(partial(self._go_ahead, place.pack, start))
+        wanted = self._ahead.seen(place.pack, place.window, place.span)
+        if wanted is not None and self._waiting < _MOST_WAITING:
+            self._submit(partial(self._go_ahead, place.pack, *wanted))
 
     def _submit(self, work: Callable[[], None]) -> None:
         with self._lock:
@@ -187,11 +189,13 @@ class Windows:
             with self._lock:
                 self._waiting -= 1
 
-    def _go_ahead(self, number: int, start: int) -> None:
+    def _go_ahead(self, number: int, start: int, end: int) -> None:
         pack = self.pack(number)
-        for offset, size in self._index.windows(number, start, AHEAD // WINDOW):
+        for offset, size in self._index.windows(number, start, _MOST_WAITING):
+            if offset >= end:
+                break
             key = WindowKey(pack.name.id, offset)
-            if offset < start + AHEAD and key not in self._flights and not self._cache.holds(key):
+            if key not in self._flights and not self._cache.holds(key):
                 self._submit(partial(self._fetch_ahead, pack, key, size))
 
     def _fetch_ahead(self, pack: KnownPack, key: WindowKey, size: int) -> None:

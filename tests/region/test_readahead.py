@@ -5,38 +5,43 @@ from __future__ import annotations
 import random
 
 from imagefs.region.index import WINDOW
-from imagefs.region.readahead import AHEAD, ReadAhead
+from imagefs.region.readahead import AHEAD, FIRST, ReadAhead
 from tests.seed import SEED
 
 
 def test_from_the_second_window_in_a_row_on() -> None:
     ahead = ReadAhead()
-    assert ahead.seen(1, 24, WINDOW) is None
-    assert ahead.seen(1, 24, WINDOW) is None
-    assert ahead.seen(1, 24 + WINDOW, WINDOW) == 24 + 2 * WINDOW
+    place = 24 + 5 * WINDOW
+    assert ahead.seen(1, place, WINDOW) is None
+    assert ahead.seen(1, place, WINDOW) is None
+    start = place + 2 * WINDOW
+    assert ahead.seen(1, place + WINDOW, WINDOW) == (start, start + FIRST)
 
 
 def test_every_byte_is_asked_for_once_and_early() -> None:
     ahead = ReadAhead()
     asked = end = 24 + 2 * WINDOW
-    for number in range(100):
+    longest = 0
+    for number in range(200):
         offset = 24 + number * WINDOW
-        start = ahead.seen(7, offset, WINDOW)
-        if start is not None:
-            assert start == asked
-            asked = start + AHEAD
+        wanted = ahead.seen(7, offset, WINDOW)
+        if wanted is not None:
+            assert wanted[0] == asked
+            longest = max(longest, wanted[1] - asked)
+            asked = wanted[1]
         end = offset + WINDOW
         if number > 0:
-            assert asked - end > AHEAD // 2 - WINDOW
+            assert asked > end
+    assert longest == AHEAD
     assert asked <= end + 2 * AHEAD
 
 
 def test_packs_do_not_disturb_each_other() -> None:
     ahead = ReadAhead()
     for pack in (1, 2, 3):
-        assert ahead.seen(pack, 24, WINDOW) is None
+        assert ahead.seen(pack, 99, WINDOW) is None
     for pack in (1, 2, 3):
-        assert ahead.seen(pack, 24 + WINDOW, WINDOW) is not None
+        assert ahead.seen(pack, 99 + WINDOW, WINDOW) is not None
 
 
 def test_who_jumps_about_is_not_helped() -> None:
