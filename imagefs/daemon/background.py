@@ -6,7 +6,8 @@ Sleeps until something is due. Nothing due means sleeping until something change
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -31,18 +32,27 @@ has reached what is due finds nothing to do, and pauses once more."""
 
 
 async def run(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
-    """Do what becomes due, until cancelled. Bugs are counted and do not end the mount."""
-    while True:
-        try:
-            await _wait_until_due(vfs, operations)
-            async with trio.open_nursery() as meanwhile:
-                meanwhile.start_soon(_watch, vfs, operations, steps)
+    """Do what becomes due, until cancelled. Bugs are counted and do not end the mount.
+
+    No step waits for another one: publishing a large draft in a region may take hours.
+    """
+    running: set[Hashable] = set()
+    async with trio.open_nursery() as nursery:
+        while True:
+            try:
+                await _wait_until_due(vfs, operations)
                 for step in vfs.tick():
-                    await _do(step, operations, steps)
-                meanwhile.cancel_scope.cancel()
-        except Exception as error:  # noqa: BLE001 - logged and counted there
-            operations.unexpected("in the background", error)
-        await trio.sleep(_PAUSE)
+                    if _key(step) not in running:
+                        running.add(_key(step))
+                        nursery.start_soon(_do, step, operations, steps, running)
+            except Exception as error:  # noqa: BLE001 - logged and counted there
+                operations.unexpected("in the background", error)
+            await trio.sleep(_PAUSE)
+
+
+def _key(step: Callable[[], object]) -> Hashable:
+    """What a step does to what: the same is not done twice at a time."""
+    return (step.func, step.args) if isinstance(step, partial) else step
 
 
 async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
@@ -53,15 +63,9 @@ async def _wait_until_due(vfs: Vfs, operations: FuseOperations) -> None:
         await operations.next_change()
 
 
-async def _watch(vfs: Vfs, operations: FuseOperations, steps: Steps) -> NoReturn:
-    """Go on taking away what is shared no longer: sealing a large draft can take minutes."""
-    while True:
-        await trio.sleep(_PAUSE)
-        for step in vfs.withdrawal.due():
-            await _do(step, operations, steps)
-
-
-async def _do(step: Callable[[], object], operations: FuseOperations, steps: Steps) -> None:
+async def _do(
+    step: Callable[[], object], operations: FuseOperations, steps: Steps, running: set[Hashable]
+) -> None:
     try:
         await steps.run(step)
     except Busy as error:
@@ -70,3 +74,5 @@ async def _do(step: Callable[[], object], operations: FuseOperations, steps: Ste
         log.warning("Work in the background failed, to be tried again: %s", error)
     except Exception as error:  # noqa: BLE001 - logged and counted there
         operations.unexpected("in the background", error)
+    finally:
+        running.discard(_key(step))

@@ -367,7 +367,8 @@ class Namespace:
             reference = parse_image(name)
         except InvalidName:
             return None
-        if self._exists(reference) or self._catalog.instances_at(self._account, name):
+        # Instances are here, whatever the region of their image answers, or does not.
+        if self._catalog.instances_at(self._account, name) or self._exists(reference):
             return self.entry(self._clones(name))
         return None
 

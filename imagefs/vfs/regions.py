@@ -49,7 +49,7 @@ LATELY = 10 * SECOND
 """How old (ns) a listing may be that says that something is there."""
 
 RETRY_AFTER = 30 * SECOND
-"""How long (ns) a region that did not answer is not asked again for a listing."""
+"""After what time (ns) a region that did not answer is asked again, in the background."""
 
 
 class RegionInformation(msgspec.Struct, frozen=True):
@@ -94,6 +94,8 @@ class RegionalImages:
         self._now = now
         self._regions: Regions | None = None
         self._looks: dict[str, _Look] = {}
+        self._wanted: set[str] = set()
+        """Regions that did not answer the last time, and were needed since."""
         self._used: set[tuple[str, ObjectId]] = set()
         self._results: dict[Hashable, Any] = {}
         self._copies: dict[tuple[str, str], Copying] = {}
@@ -164,6 +166,7 @@ class RegionalImages:
             raise Busy(f"Region {name} is mounted as the home of {self._account}: end that first")
         self._catalog.remove_region(name)
         self._looks.pop(name, None)
+        self._wanted.discard(name)
         self._all().forget(name)
 
     # -- what they list -----------------------------------------------------------------
@@ -176,17 +179,39 @@ class RegionalImages:
         if not region:
             return
         look = self._looks.get(region)
-        if look is not None:
-            lasts = max(within, RETRY_AFTER) if look.failed else within
-            if look.at + lasts > self._now():
-                return
+        if look is not None and look.failed:
+            # Whoever needs a name that is known must not wait each time until it fails again.
+            self._wanted.add(region)
+        elif look is None or look.at + within <= self._now():
+            raise self._ask(region)
+
+    def next_due(self) -> int | None:
+        """When (ns) `due` has something; None for not before a region is needed."""
+        return min((self._looks[region].at + RETRY_AFTER for region in self._wanted), default=None)
+
+    def due(self, watched: Iterable[str] = ()) -> list[Callable[[], None]]:
+        """Steps that ask regions again that did not answer when they were needed, and those
+        `watched`, of which others' images are in use."""
+        lasts = dict.fromkeys(filter(None, watched), LATELY)
+        lasts |= dict.fromkeys(self._wanted, RETRY_AFTER)
+        return [
+            partial(self._ask_if_older, region, lasting)
+            for region, lasting in lasts.items()
+            if self._is_older(region, lasting)
+        ]
+
+    def _is_older(self, region: str, lasting: int) -> bool:
+        look = self._looks.get(region)
+        return look is None or look.at + lasting <= self._now()
+
+    def _ask_if_older(self, region: str, lasting: int) -> None:
+        if self._is_older(region, lasting) and self._catalog.region(region) is not None:
+            raise self._ask(region)
+
+    def _ask(self, region: str) -> NotReady:
         listing = partial(_result_of, partial(self.open(region).listing, self._account))
         finish = partial(self._listed, region)
-        raise NotReady(("refresh", region), listing, finish, remote=True)
-
-    def refresh_anew(self, region: str) -> None:
-        """The next look at a region's images asks the region."""
-        self._looks.pop(region, None)
+        return NotReady(("refresh", region), listing, finish, remote=True)
 
     def deleted(self, region: str) -> list[Image]:
         """The account's images that were deleted in a region and can be brought back."""
@@ -194,6 +219,7 @@ class RegionalImages:
 
     def _listed(self, region: str, listing: Listing | ImagefsError) -> None:
         before = self._looks.get(region)
+        self._wanted.discard(region)
         failed = isinstance(listing, ImagefsError)
         self._looks[region] = _Look(self._now(), failed)
         if isinstance(listing, ImagefsError):
@@ -311,15 +337,20 @@ class RegionalImages:
     ) -> NotReady:
         """The work that makes a copy of a stored tree; `done` follows on the loop's thread."""
 
-        def finish(failure: ImagefsError | None) -> None:
+        def work() -> Exception | None:
+            try:
+                copying.run(sealed)
+            except Exception as error:  # noqa: BLE001 - handed on to `finish`, which raises it
+                return error
+            return None
+
+        def finish(failure: Exception | None) -> None:
             copying.over()
             if failure is not None:
                 raise failure
             done()
 
-        return NotReady(
-            key, partial(_failure_of, partial(copying.run, sealed)), finish, remote=True
-        )
+        return NotReady(key, work, finish, remote=True)
 
     def copying(self, region: str, name: str) -> Copying | None:
         """The copy under way to that name in a region."""

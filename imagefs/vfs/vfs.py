@@ -88,7 +88,7 @@ class Vfs(Opened):
         self._account = account
         self.on_stale: Callable[[Forgotten], None] = _nothing
         self._upkeep = Upkeep(volumes, self.lifecycle, clock, options, catalog.drafts(account))
-        self.withdrawal = Withdrawal(
+        self._withdrawal = Withdrawal(
             volumes, self.lifecycle.sharing, self._files, self._namespace.locate, self._tell, clock
         )
 
@@ -315,12 +315,18 @@ class Vfs(Opened):
 
     def next_due(self) -> int | None:
         """When (ns) `tick` has something to do: 0 for now, None for not before a change."""
-        times = (self._upkeep.next_due(), self.withdrawal.next_due())
+        regions = self.lifecycle.regions
+        times = (self._upkeep.next_due(), self._withdrawal.next_due(), regions.next_due())
         return min((time for time in times if time is not None), default=None)
 
     def tick(self) -> list[Callable[[], object]]:
         """Steps that are due (see `upkeep`)."""
-        return [*self.withdrawal.due(), *self._upkeep.due()]
+        watched = self._withdrawal.regions()
+        return [
+            *self._withdrawal.due(),
+            *self.lifecycle.regions.due(watched),
+            *self._upkeep.due(),
+        ]
 
     # -- inside -------------------------------------------------------------------------
 

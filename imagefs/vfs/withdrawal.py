@@ -59,6 +59,10 @@ class Withdrawal:
         for row in self._sharing.withdrawn([volume.row for volume in foreign.values()]):
             self._withdraw(foreign[row.number])
 
+    def regions(self) -> set[str]:
+        """The regions of others' images that are in use."""
+        return {volume.row.place for volume in self._foreign()}
+
     def _foreign(self) -> list[Volume]:
         return [
             volume

@@ -23,18 +23,16 @@ class Slow:
         self.gate = threading.Event()
         self.started = trio.Event()
         self.looked = trio.Event()
-        self.withdrawal = self
+        self.sealing = 0
 
     def next_due(self) -> int:
         return 0
 
     def tick(self) -> list[Callable[[], object]]:
-        return [self._seal]
-
-    def due(self) -> list[Callable[[], object]]:
-        return [self.looked.set]
+        return [self._seal, self.looked.set] if self.started.is_set() else [self._seal]
 
     def _seal(self) -> None:
+        self.sealing += 1
         self.started.set()
         if not self.gate.is_set():
             raise NotReady("seal", self.gate.wait)
@@ -50,6 +48,7 @@ async def test_images_are_taken_away_while_a_draft_is_sealed(nursery: trio.Nurse
             await slow.started.wait()
             await slow.looked.wait()
         assert steps.statistics().running == 1
+        assert slow.sealing == 1, "what goes on is not begun again"
     finally:
         slow.gate.set()
     assert operations.failures == 0
@@ -62,14 +61,10 @@ class Regular:
         self.rounds = rounds
         self.early = 0
         self.ended = trio.Event()
-        self.withdrawal = self
         self._due = clock.now()
 
     def next_due(self) -> int:
         return self._due
-
-    def due(self) -> list[Callable[[], object]]:
-        return []
 
     def tick(self) -> list[Callable[[], object]]:
         if clock.now() < self._due:

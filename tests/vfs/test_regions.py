@@ -355,7 +355,9 @@ def test_a_region_that_is_away_lists_what_is_known(
     with pytest.raises(NotFound, match="not there"):
         here.lifecycle("copy", "mine", "eu")
     (tmp_path / "away").rename(tmp_path / "eu")
+    assert here.vfs.next_due() is not None
     here.now += RETRY_AFTER
+    here.tick()
     here.lifecycle("copy", "mine", "eu")
     assert here.ls("regions/eu") == ["mine", "web"]
     (region,) = here.vfs.lifecycle.regions.all()
