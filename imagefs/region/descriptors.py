@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -25,6 +26,9 @@ from imagefs.region.lease import SECOND, boottime
 log = logging.getLogger(__name__)
 
 SLACK: Final = 2 * SECOND
+_PAUSES: Final = (0.05, 0.2, 0.5)
+"""Seconds before what is no descriptor is looked at again."""
+
 _MOST_PACK_NAMES: Final = 1_000_000
 
 
@@ -110,13 +114,11 @@ class Descriptors:
 
     def _get(self, listed: Listed, old: _Fetched | None, strict: bool) -> Descriptor | None:
         moment = boottime()
-        try:
-            data = self._read(listed)
-        except NotFound:
-            return None
         descriptor: Descriptor | None = None
         try:
-            descriptor = self._decode(data)
+            descriptor = self._patiently(listed)
+        except NotFound:
+            return None
         except (Corrupt, StoreError) as error:
             if strict:
                 raise type(error)(f"{listed.key} cannot be read: {error}") from error
@@ -125,6 +127,20 @@ class Descriptors:
         with self._lock:
             self._known[listed.key] = _Fetched(listed, descriptor, seen, moment)
         return descriptor
+
+    def _patiently(self, listed: Listed) -> Descriptor:
+        """What is at a key. Some services show an object before all of it is there (rclone's): what
+        is no descriptor is looked at again a moment later."""
+        for pause in _PAUSES:
+            try:
+                return self._decode(self._read(listed))
+            except Corrupt:
+                time.sleep(pause)
+            now = self._bucket.head(listed.key)
+            if now is None:
+                raise NotFound(f"{listed.key} is gone")
+            listed = now
+        return self._decode(self._read(listed))
 
     def _read(self, listed: Listed) -> bytes:
         """What is there now, as far as it was listed to reach; nothing when that cannot be one."""

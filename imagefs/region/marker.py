@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from imagefs.errors import Exists, InvalidArgument, NotFound, StoreError
 from imagefs.format.region import MAX_MARKER, check_marker, encode_marker
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
+
+_PAUSES: Final = (0.05, 0.2, 0.5)
+"""Seconds before half a marker is looked at again."""
 
 
 def prepare(bucket: Bucket, region: str) -> None:
@@ -34,10 +40,19 @@ def prepare(bucket: Bucket, region: str) -> None:
 
 def check(bucket: Bucket, region: str) -> None:
     """Raises `NotFound` unless there is a region, `StoreError` for one of another version."""
-    try:
-        data = bucket.get(MARKER, limit=MAX_MARKER)
-    except NotFound as error:
-        raise NotFound(f"There is no region at the place of region {region}: {error}") from error
+    expected = encode_marker()
+    data = b""
+    for pause in (*_PAUSES, None):
+        try:
+            data = bucket.get(MARKER, limit=MAX_MARKER)
+        except NotFound as error:
+            raise NotFound(
+                f"There is no region at the place of region {region}: {error}"
+            ) from error
+        # Some services show an object before all of it is there.
+        if pause is None or data == expected or not expected.startswith(data):
+            break
+        time.sleep(pause)
     try:
         check_marker(data)
     except StoreError as error:
