@@ -13,15 +13,14 @@ from blake3 import blake3
 
 from imagefs.disk import Disk
 from imagefs.errors import NotFound
-from imagefs.format.region import Descriptor, PackName, decode_descriptor
+from imagefs.format.region import Descriptor, PackName, decode_descriptor, encode_descriptor
 from imagefs.model import ObjectId
 from imagefs.region import layout
 from imagefs.region.bucket import Bucket, Patience
-from imagefs.region.layout import ImageName
+from imagefs.region.layout import DeletedKey, ImageName, UseKey
 from imagefs.region.lease import SECOND, Lease, Terms
 from imagefs.region.packs import usable_packs
 from imagefs.region.region import Image, Region, Regions
-from imagefs.region.url import RegionUrl
 from imagefs.store.store import Store
 from imagefs.tree import Tree
 
@@ -109,11 +108,6 @@ def describe(packs: Iterable[PackName], manifest: bytes | None = None) -> Descri
     )
 
 
-def peek(url: str) -> Bucket:
-    """The region's objects, for looking and tampering."""
-    return Bucket(RegionUrl.parse(url), name="eu")
-
-
 def keys(bucket: Bucket, prefix: str = "") -> list[str]:
     return [listed.key for listed in bucket.list(prefix)]
 
@@ -141,3 +135,34 @@ def is_whole(bucket: Bucket, pack: PackName) -> bool:
         return blake3(bucket.get(layout.pack_key(pack))).digest() == pack.id
     except NotFound:
         return False
+
+
+def put_packs(bucket: Bucket, count: int) -> list[PackName]:
+    packs = [random_pack() for _ in range(count)]
+    for pack, data in packs:
+        bucket.put(layout.pack_key(pack), data)
+    return [pack for pack, _ in packs]
+
+
+def packs(bucket: Bucket) -> set[str]:
+    return set(keys(bucket, "packs/"))
+
+
+def populate(bucket: Bucket) -> None:
+    """A region with all that a gc has to do with."""
+    live, old = put_packs(bucket, 2), put_packs(bucket, 2)
+    used, loose = put_packs(bucket, 1), put_packs(bucket, 2)
+    bucket.put(layout.image_key(ImageName("ada", "live")), encode_descriptor(describe(live)))
+    deleted = DeletedKey(ImageName("ada", "old"), 5, bytes(8))
+    bucket.put(layout.deleted_key(deleted), encode_descriptor(describe([*old, live[0]])))
+    use = describe(used)
+    bucket.put(layout.use_key(UseKey(bytes(16), use.manifest)), encode_descriptor(use))
+    for pack in (live[1], loose[0], PackName(bytes(32), INDEX_LENGTH)):
+        bucket.put(layout.condemned_key(pack), b"")
+
+
+def reset(bucket: Bucket) -> None:
+    """Empties the region."""
+    for key in keys(bucket):
+        if key != layout.MARKER:
+            bucket.delete(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,30 +19,10 @@ from imagefs.store.store import Store
 from imagefs.tree.objects import tree_objects
 from tests.region.faults import watch
 from tests.region.machine import keep, numbered
-from tests.region.machines import Machine, broken, keys, peek
+from tests.region.machines import Machine, broken, keys
 from tests.tree import samples
 
 ROUNDS = 10
-
-
-@pytest.fixture
-def machine(tmp_path: Path, region_url: str) -> Iterator[Machine]:
-    with Machine(tmp_path / "first", region_url) as machine:
-        machine.region.prepare()
-        yield machine
-
-
-@pytest.fixture
-def other(tmp_path: Path, region_url: str, machine: Machine) -> Iterator[Machine]:
-    with Machine(tmp_path / "second", region_url) as other:
-        yield other
-
-
-@pytest.fixture
-def bucket(region_url: str) -> Iterator[Bucket]:
-    bucket = peek(region_url)
-    yield bucket
-    bucket.close()
 
 
 def tree(number: int) -> samples.Node:

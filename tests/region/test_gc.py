@@ -2,70 +2,34 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from imagefs.errors import Busy, Corrupt, Exists, NotFound
-from imagefs.format.region import PackName, encode_descriptor
+from imagefs.errors import Busy, Corrupt, NotFound
+from imagefs.format.region import encode_descriptor
 from imagefs.model import ObjectId
 from imagefs.region import layout
 from imagefs.region import lease as lease_module
 from imagefs.region.bucket import Bucket
-from imagefs.region.layout import DeletedKey, ImageName, LeaseBody, LeaseKey, UseKey
+from imagefs.region.layout import ImageName, LeaseBody, LeaseKey
 from imagefs.region.lease import Lease, LeaseLost, Terms
 from imagefs.region.packs import usable_packs
 from imagefs.region.region import GcReport
-from tests.region.faults import Killed, kill_at, let_live, watch
+from tests.region.faults import watch
 from tests.region.machines import (
     DAY,
-    INDEX_LENGTH,
     Machine,
     broken,
     describe,
     keys,
-    peek,
+    packs,
+    put_packs,
     random_pack,
 )
-from tests.seed import SEED
 
 ROUNDS = 50
-
-
-@pytest.fixture
-def machine(tmp_path: Path, region_url: str) -> Iterator[Machine]:
-    with Machine(tmp_path / "first", region_url) as machine:
-        machine.region.prepare()
-        yield machine
-
-
-@pytest.fixture
-def other(tmp_path: Path, region_url: str, machine: Machine) -> Iterator[Machine]:
-    with Machine(tmp_path / "second", region_url) as other:
-        yield other
-
-
-@pytest.fixture
-def bucket(region_url: str) -> Iterator[Bucket]:
-    bucket = peek(region_url)
-    yield bucket
-    bucket.close()
-
-
-def put_packs(bucket: Bucket, count: int) -> list[PackName]:
-    packs = [random_pack() for _ in range(count)]
-    for pack, data in packs:
-        bucket.put(layout.pack_key(pack), data)
-    return [pack for pack, _ in packs]
-
-
-def packs(bucket: Bucket) -> set[str]:
-    return set(keys(bucket, "packs/"))
 
 
 # -- what goes and what stays -----------------------------------------------------------
@@ -268,231 +232,3 @@ def test_what_was_published_too_late_and_lost_packs_goes(
     with pytest.raises(Corrupt, match="gone or about to be"):
         machine.copy("ada", "web", reuse=True)
     assert other.region.listing("ada").images == []
-
-
-# -- races ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", [SEED])
-def test_fifty_rounds_beside_copies(
-    machine: Machine, other: Machine, bucket: Bucket, seed: int
-) -> None:
-    """One machine copies, deletes and brings back while another cleans: nothing breaks."""
-    random_numbers = random.Random(seed)
-    outcomes: list[str] = []
-    reports: list[GcReport] = []
-    stop = threading.Event()
-
-    def clean() -> None:
-        while not stop.is_set():
-            try:
-                reports.append(other.region.gc(0))
-            except Busy:
-                outcomes.append("busy")
-
-    with ThreadPoolExecutor(1) as pool:
-        cleaning = pool.submit(clean)
-        try:
-            for number in range(ROUNDS):
-                name = f"web-{number % 3}"
-                try:
-                    machine.copy("ada", name, packs=2, reuse=True)
-                    outcomes.append("copied")
-                    assert broken(bucket) == []
-                    machine.region.remove("ada", name)
-                    if random_numbers.random() < 0.5:
-                        machine.region.undelete("ada", name)
-                        outcomes.append("brought back")
-                except (Exists, NotFound, Corrupt) as error:
-                    outcomes.append(type(error).__name__)
-                    if isinstance(error, Exists):
-                        machine.region.remove("ada", name)
-                assert broken(bucket) == []
-        finally:
-            stop.set()
-        cleaning.result()
-    print(f"seed {seed}: {len(reports)} gcs, {sum(one.packs for one in reports)} packs went,")
-    print({outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))})
-    assert outcomes.count("copied") >= ROUNDS // 2
-    assert sum(report.packs for report in reports) > 0
-    assert broken(bucket) == []
-
-
-def begin_copy(machine: Machine, bucket: Bucket) -> Callable[[], None]:
-    """Begins a copy that counts on whatever it can; what is returned ends it."""
-    image = ImageName("bob", "mail")
-    publication = machine.region._publication
-    stack = ExitStack()
-    lease = stack.enter_context(publication.lease(image))
-    publication.require_absent(image)
-    counted = list(usable_packs(bucket))
-
-    def end() -> None:
-        with stack:
-            publication.publish(lease, image, describe([*counted, *put_packs(bucket, 1)]))
-
-    return end
-
-
-def begin_undelete(machine: Machine, bucket: Bucket) -> Callable[[], None]:
-    """Brings back what may be about to go."""
-    try:
-        machine.region.undelete("ada", "old")
-    except (NotFound, Corrupt):
-        assert bucket.head("images/ada/old") is None
-    return lambda: None
-
-
-def begin_use(machine: Machine, bucket: Bucket) -> Callable[[], None]:
-    """An image is used, and deleted at once; the use holds."""
-    machine.region.use(manifest_of(machine))
-    machine.region.remove("ada", "live")
-    return lambda: None
-
-
-def manifest_of(machine: Machine) -> ObjectId:
-    (image,) = [one for one in machine.region.listing("ada").images if one.name == "live"]
-    return ObjectId(image.descriptor.manifest)
-
-
-class Event:
-    """Something that begins at one request of a gc and ends at a later one."""
-
-    def __init__(self, begin: Callable[[], Callable[[], None]], first: int, last: int) -> None:
-        self._begin = begin
-        self._first = first
-        self._last = last
-        self._end: Callable[[], None] | None = None
-
-    def __call__(self, count: int) -> None:
-        if count == self._first:
-            self._end = self._begin()
-        if count == self._last:
-            self.finish()
-
-    def finish(self) -> None:
-        if self._end is not None:
-            self._end()
-            self._end = None
-
-
-@pytest.mark.parametrize("begin", [begin_copy, begin_undelete, begin_use])
-def test_at_every_request_of_a_gc_something_begins(
-    machine: Machine,
-    other: Machine,
-    bucket: Bucket,
-    begin: Callable[[Machine, Bucket], Callable[[], None]],
-) -> None:
-    """And ends some requests later: whatever there is in the end has its packs."""
-    watched = watch(machine)
-    number = 0
-    while watched.count >= number:
-        number += 1
-        later = (0, 1, 3, 8)[(number + SEED) % 4]
-        reset(bucket)
-        _populate(bucket)
-        other.region._changed()
-        event = Event(lambda: begin(other, bucket), number, number + later)
-        watched.count = 0
-        watched.before = event
-        machine.region.gc(0)
-        let_live(watched)
-        event.finish()
-        assert broken(bucket) == [], f"seed {SEED}: at request {number}, ended {later} later"
-        machine.region.gc(0)
-        assert broken(bucket) == []
-    assert number > 15
-
-
-# -- crashes ----------------------------------------------------------------------------
-
-
-def _populate(bucket: Bucket) -> None:
-    """A region with all that a gc has to do with."""
-    live, old = put_packs(bucket, 2), put_packs(bucket, 2)
-    used, loose = put_packs(bucket, 1), put_packs(bucket, 2)
-    bucket.put(layout.image_key(ImageName("ada", "live")), encode_descriptor(describe(live)))
-    deleted = DeletedKey(ImageName("ada", "old"), 5, bytes(8))
-    bucket.put(layout.deleted_key(deleted), encode_descriptor(describe([*old, live[0]])))
-    use = describe(used)
-    bucket.put(layout.use_key(UseKey(bytes(16), use.manifest)), encode_descriptor(use))
-    for pack in (live[1], loose[0], PackName(bytes(32), INDEX_LENGTH)):
-        bucket.put(layout.condemned_key(pack), b"")
-
-
-def reset(bucket: Bucket) -> None:
-    """Empties the region."""
-    for key in keys(bucket):
-        if key != layout.MARKER:
-            bucket.delete(key)
-
-
-def contents(bucket: Bucket) -> tuple[int, list[str]]:
-    """How many packs there are, and all other keys."""
-    other = [key for key in keys(bucket) if not key.startswith(("packs/", "uses/"))]
-    return len(packs(bucket)), other
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_a_gc_killed_at_every_request(machine: Machine, bucket: Bucket, done: bool) -> None:
-    """`done`: the request at which it is killed arrives, or it does not."""
-    watched = watch(machine)
-    number = 0
-    survived = False
-    while not survived:
-        number += 1
-        reset(bucket)
-        _populate(bucket)
-        kill_at(watched, number, done=done)
-        try:
-            machine.region.gc(0)
-            survived = True
-        except Killed:
-            pass
-        let_live(watched)
-        assert broken(bucket) == []
-        machine.region.gc(0)
-        assert contents(bucket) == (3, ["imagefs-region", "images/ada/live"])
-        assert broken(bucket) == []
-    assert number > 25
-    print(f"A gc of {number - 1} requests was killed at each")
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_changes_killed_at_every_request(machine: Machine, bucket: Bucket, done: bool) -> None:
-    """Publishing, deleting and bringing back: the image is there whole or not at all, and the same
-    again succeeds."""
-    watched = watch(machine)
-    changes: list[Callable[[], object]] = [
-        lambda: machine.copy("ada", "web"),
-        lambda: machine.region.remove("ada", "web"),
-        lambda: machine.region.undelete("ada", "web"),
-    ]
-    for change in changes:
-        before = {key: bucket.get(key) for key in keys(bucket)}
-        number = 0
-        survived = False
-        while not survived:
-            number += 1
-            reset(bucket)
-            for key, data in before.items():
-                bucket.put(key, data)
-            kill_at(watched, number, done=done)
-            try:
-                change()
-                survived = True
-            except Killed:
-                pass
-            let_live(watched)
-            assert broken(bucket) == []
-            present = bucket.head("images/ada/web") is not None
-            assert present or change is changes[0] or keys(bucket, "deleted/")
-            if not survived:
-                try:
-                    change()
-                except Exists:
-                    assert present
-                except NotFound:
-                    assert not present or change is changes[2]
-            assert broken(bucket) == []
-        assert number > 5

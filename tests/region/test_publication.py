@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,7 @@ from imagefs.model import ObjectId
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
 from imagefs.region.region import Share
-from tests.region.machines import Machine, describe, keys, peek
-
-
-@pytest.fixture
-def machine(tmp_path: Path, region_url: str) -> Iterator[Machine]:
-    with Machine(tmp_path / "first", region_url) as machine:
-        machine.region.prepare()
-        yield machine
-
-
-@pytest.fixture
-def other(tmp_path: Path, region_url: str, machine: Machine) -> Iterator[Machine]:
-    with Machine(tmp_path / "second", region_url) as other:
-        yield other
-
-
-@pytest.fixture
-def bucket(region_url: str) -> Iterator[Bucket]:
-    bucket = peek(region_url)
-    yield bucket
-    bucket.close()
+from tests.region.machines import Machine, describe, keys
 
 
 def names(machine: Machine, account: str) -> list[tuple[str, str]]:
