@@ -68,6 +68,18 @@ def flags_of(text: str) -> int:
     return flags
 
 
+def is_direct(fd: int) -> bool:
+    """Whether reading and writing go past the page cache."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    return bool(flags & os.O_DIRECT and not flags & os.O_PATH)
+
+
+def require_aligned(*numbers: int) -> None:
+    """Raise what ext4 says to O_DIRECT otherwise."""
+    if any(number % _ALIGNED for number in numbers):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
 class Side:
     """What the methods do is named by their system calls; `slot` numbers open files."""
 
@@ -135,14 +147,12 @@ class Side:
         """The file for reading or writing; what O_DIRECT refuses on the host alone is refused
         here for both."""
         fd = self.fd(slot)
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        if flags & os.O_DIRECT and not flags & os.O_PATH:
-            if flags & os.O_APPEND:
+        if is_direct(fd):
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
                 offset = os.fstat(fd).st_size
             elif offset is None:
                 offset = os.lseek(fd, 0, os.SEEK_CUR)
-            if offset % _ALIGNED or size % _ALIGNED:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            require_aligned(offset, size)
         return fd
 
     def read(self, slot: int, size: int) -> Any:
@@ -204,7 +214,14 @@ class Side:
         os.fdatasync(self.fd(slot))
 
     def copy_range(self, slot: int, target: int, begin: int, to: int, size: int) -> int:
-        return os.copy_file_range(self.fd(slot), self.fd(target), size, begin, to)
+        """The kernel reads and writes as the two files are open: see `transfer`."""
+        source, written = self.fd(slot), self.fd(target)
+        if is_direct(source):
+            require_aligned(begin, size)
+        if is_direct(written):
+            left = max(os.fstat(source).st_size - begin, 0)
+            require_aligned(begin, to, min(size, left))
+        return os.copy_file_range(source, written, size, begin, to)
 
     def seek_data(self, slot: int, offset: int, hole: bool) -> tuple[int, int]:
         """Where lseek goes (-1: nowhere), and the size of the file: what is data is the file
