@@ -59,6 +59,12 @@ def test_a_write_through_a_map_counts_when_its_page_goes_out(session: Session) -
     assert (world.host / "d/a").stat().st_mtime_ns > before
     world.run(["root.msync(0)"])
     assert file.stat().st_mtime_ns > before
+    world.run(["root.open(1, 'd/holes', 'O_RDWR|O_CREAT', 420)", "root.ftruncate(1, 8192)"])
+    world.run(["root.mmap(1, 1, 0, 8192, True, True)", "root.mwrite(1, 10, 1, 100)"])
+    assert (world.instance / "d/holes").stat().st_blocks == 0
+    assert (world.host / "d/holes").stat().st_blocks
+    world.run(["root.msync(1)"])
+    assert (world.instance / "d/holes").stat().st_blocks
     session.leave(world, finish=True)
 
 
