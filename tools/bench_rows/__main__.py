@@ -17,6 +17,7 @@ from bench_rows import (
     row_read,
     row_small,
     row_stream,
+    row_travel,
     tables,
 )
 from bench_rows.bench import Bench, remove
@@ -31,6 +32,7 @@ ROWS: dict[int, Callable[[Bench], None]] = {
     7: row_small.measure,
     9: row_stream.measure,
     11: row_commit.measure,
+    14: row_travel.measure,
     17: row_idle.measure,
 }
 CACHED_ROOTFS = Path("/var/cache/imagefs-test/rootfs-bookworm")

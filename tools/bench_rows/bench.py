@@ -58,9 +58,11 @@ class Bench:
 
 @dataclass
 class Imagefs:
-    """A store of its own with a mount, driven through the command like any user's."""
+    """A store of its own with a mount, driven through the command like any user's, who has set
+    these variables of the environment."""
 
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> Path:
@@ -79,7 +81,11 @@ class Imagefs:
         return self.mountpoint / "instances"
 
     def command(self, *arguments: str | Path) -> str:
-        environment = {"IMAGEFS_STORE": str(self.store), "HOME": str(self.folder)}
+        environment = {
+            "IMAGEFS_STORE": str(self.store),
+            "HOME": str(self.folder),
+            **self.variables,
+        }
         return run([CHECKOUT / "tools/imagefs", *arguments], environment)
 
     def mount(self) -> None:
@@ -106,9 +112,9 @@ class Imagefs:
 
 
 @contextlib.contextmanager
-def imagefs(bench: Bench) -> Iterator[Imagefs]:
+def imagefs(bench: Bench, variables: Mapping[str, str] | None = None) -> Iterator[Imagefs]:
     """A mounted imagefs with an empty store, removed afterwards."""
-    side = Imagefs(bench.folder("imagefs"))
+    side = Imagefs(bench.folder("imagefs"), variables or {})
     side.mount()
     try:
         yield side

@@ -4,9 +4,14 @@ import random
 from pathlib import Path
 
 from bench_rows.bench import Bench
+from bench_rows.machine import run
 
 PER_FOLDER = 100
 SPREAD = 40
+MORE_PACKAGES = (
+    *("curl", "git", "nginx", "nginx-common"),
+    *("openssh-client", "rsync", "vim-common", "vim-tiny"),
+)
 
 
 def many_entries(bench: Bench) -> Path:
@@ -37,6 +42,34 @@ def some_of_many(bench: Bench, seed: int, count: int) -> list[str]:
     rng = random.Random(seed)
     chosen = rng.sample(range(folders(bench)), count)
     return [f"{folder_path(number)}/file-{rng.randrange(PER_FOLDER - 1):03}" for number in chosen]
+
+
+def system_with_more(bench: Bench) -> Path:
+    """A second state of the system: packages are unpacked in it and known to its dpkg."""
+    top = bench.scratch / "system-with-more"
+    if top.exists():
+        return top
+    partial = bench.folder("system-with-more")
+    run(["cp", "-a", f"{bench.rootfs}/.", partial])
+    with open(partial / "var/lib/dpkg/status", "a", encoding="utf-8") as status:
+        for package in downloaded(bench):
+            unpack(package, partial)
+            fields = run(["dpkg-deb", "--field", package])
+            status.write(f"{fields.rstrip()}\nStatus: install ok unpacked\n\n")
+    return partial.rename(top)
+
+
+def unpack(package: Path, tree: Path) -> None:
+    """Unpacks a package as dpkg does: where the tree has a symlink to a directory, it stays."""
+    script = 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"'
+    run(["sh", "-c", script, "sh", package, tree])
+
+
+def downloaded(bench: Bench) -> list[Path]:
+    """The files of MORE_PACKAGES, as this machine's apt-get finds them."""
+    folder = bench.folder("packages")
+    run(["sh", "-c", 'cd "$1" && shift && apt-get download "$@"', "sh", folder, *MORE_PACKAGES])
+    return sorted(folder.glob("*.deb"))
 
 
 def some_of_system(bench: Bench, seed: int, count: int) -> list[str]:
