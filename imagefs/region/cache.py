@@ -9,9 +9,9 @@ Several processes share the directory; every method may be called from any threa
 from __future__ import annotations
 
 import heapq
-import itertools
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,7 +81,6 @@ class WindowCache:
         self._unseen = limit  # so that the first put looks
         self._lock = threading.Lock()
         self._sweeping = threading.Lock()
-        self._names = itertools.count()
         self._hits = self._misses = self._puts = self._bytes = self._evictions = 0
 
     def __repr__(self) -> str:
@@ -152,7 +151,7 @@ class WindowCache:
 
     def _write(self, key: WindowKey, data: bytes) -> None:
         path = self._path(key)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.{next(self._names)}")
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             fd = self._disk.open(temporary, flags)

@@ -10,7 +10,6 @@ Every method may be called from any thread. Which regions there are, `buckets` s
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -43,6 +42,8 @@ _MAX_PLACES: Final = 8192
 _MAX_FAILURES: Final = 64
 _AGAIN: Final = 30.0
 """Seconds until it is tried again to learn a tree of which packs were gone or damaged."""
+_LOOK: Final = 1.0
+"""Seconds at least between two looks at what others know, for objects that nobody has."""
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):
@@ -75,8 +76,11 @@ class RegionUpstream:
         self._unlearned: dict[ObjectId, list[str]] = {}
         """Trees that some regions have, of none of which all packs are in the index."""
         self._flights: Flights[ObjectId | None, None] = Flights()
-        self._tried_until = math.inf
-        """When to look again for trees that could not be learned completely."""
+        self._tried: dict[ObjectId, float] = {}
+        """Trees that could not be learned completely, and when that is to be tried again."""
+        self._known: set[tuple[str, ObjectId]] = set()
+        """Regions and trees that this process has seen in the index."""
+        self._looked = 0.0
         self._lock = threading.Lock()
         self._look_for_unlearned()
 
@@ -121,7 +125,13 @@ class RegionUpstream:
 
     def remember(self, region: str, descriptors: Sequence[Descriptor]) -> None:
         """Notes that a region holds these trees, so that they can be read. Asks nobody."""
-        if self.index.remember(region, descriptors):
+        news = self.index.remember(region, descriptors)
+        if news:
+            with self._lock:
+                for descriptor in descriptors:
+                    self._tried.pop(ObjectId(descriptor.manifest), None)
+        # What is no news may have been told by another process.
+        if news or any((region, found.manifest) not in self._known for found in descriptors):
             self._look_for_unlearned()
 
     def forget(self, region: str) -> None:
@@ -150,7 +160,7 @@ class RegionUpstream:
         else:
             if failure is not None:
                 raise failure
-        self._tried([manifest])
+        self._give_up([manifest])
 
     def _learn_all(self) -> None:
         by_region: dict[str, list[ObjectId]] = {}
@@ -158,7 +168,7 @@ class RegionUpstream:
             by_region.setdefault(regions[0], []).append(manifest)
         for region, manifests in by_region.items():
             self._learn(region, manifests)
-            self._tried(manifests)
+            self._give_up(manifests)
 
     def _learn(self, region: str, manifests: Sequence[ObjectId]) -> bool:
         """Learns some trees of one region; whether all their packs are in the index now."""
@@ -172,21 +182,27 @@ class RegionUpstream:
         self._places.clear()
         return complete
 
-    def _tried(self, manifests: Iterable[ObjectId]) -> None:
+    def _give_up(self, manifests: Iterable[ObjectId]) -> None:
         """What could not be learned is not tried again for a while."""
+        until = time.monotonic() + _AGAIN
         with self._lock:
             for manifest in manifests:
                 self._unlearned.pop(manifest, None)
-            self._tried_until = time.monotonic() + _AGAIN
+                self._tried[manifest] = until
 
     def _look_for_unlearned(self) -> None:
+        """Finds what there is to learn, also what other processes were told of."""
         images = self.index.images()
+        now = time.monotonic()
         learned = {manifest for _, manifest, known in images if known}
-        unlearned: dict[ObjectId, list[str]] = {}
-        for region, manifest, _ in images:
-            if manifest not in learned:
-                unlearned.setdefault(manifest, []).append(region)
         with self._lock:
+            self._looked = now
+            self._known = {(region, manifest) for region, manifest, _ in images}
+            self._tried = {oid: until for oid, until in self._tried.items() if until > now}
+            unlearned: dict[ObjectId, list[str]] = {}
+            for region, manifest, _ in images:
+                if manifest not in learned and manifest not in self._tried:
+                    unlearned.setdefault(manifest, []).append(region)
             self._unlearned = unlearned
 
     def _learn_for(self, oid: ObjectId) -> None:
@@ -199,8 +215,7 @@ class RegionUpstream:
     def _must_learn(self, oid: ObjectId, places: Sequence[Place]) -> bool:
         """An object that nobody is known to have may be one of a tree that was never learned: its
         manifest may have been read from another pack."""
-        if not places and self._tried_until < time.monotonic():
-            self._tried_until = math.inf
+        if not places and self._looked + _LOOK < time.monotonic():
             self._look_for_unlearned()
         return oid in self._unlearned or (not places and bool(self._unlearned))
 

@@ -297,6 +297,19 @@ def test_content_is_told_from_metadata_in_packs(here: Machine) -> None:
         assert (here.store.get(oid) in chunks(root)) is not metadata
 
 
+def test_what_one_process_was_told_the_others_find(
+    here: Machine, there: Machine, bucket: Bucket
+) -> None:
+    descriptor = here.send(here.keep(numbered(3, CHUNK_SIZE)))
+    manifest = ObjectId(descriptor.manifest)
+    with Machine(there.path, bucket) as told, Machine(there.path, bucket) as untold:
+        there.remember(descriptor)
+        told.remember(descriptor)  # no news for the index
+        assert told.dump(manifest) == here.dump(manifest)
+        untold.upstream._looked = 0.0
+        assert untold.dump(manifest) == here.dump(manifest)
+
+
 def test_the_index_can_be_made_anew(here: Machine, there: Machine, tmp_path: Path) -> None:
     manifest = here.keep(grown(random.Random(SEED), 100))
     descriptor = here.send(manifest)

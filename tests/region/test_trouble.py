@@ -163,9 +163,8 @@ def test_a_pack_that_is_cut_or_gone_costs_what_it_held(
     lost = [oid for oid, _ in tree_objects(here.store.get, manifest) if not outcome(there, oid)]
     assert len(lost) == 10
     # Put back, it is found again after a while.
-    monkeypatch.setattr("imagefs.region.upstream._AGAIN", 0.0)
-    there.upstream.learn(manifest)
-    there.upstream._tried([])
+    monkeypatch.setattr("imagefs.region.upstream._LOOK", 0.0)
+    there.upstream._tried.clear()
     path.write_bytes(data)
     assert [
         oid for oid, _ in tree_objects(here.store.get, manifest) if not outcome(there, oid)
