@@ -1,9 +1,10 @@
 """Descriptors of a region as they were fetched, so that only new ones are.
 
 An object is new when its key, size or time is. Times may be whole seconds, so what is put in the
-same second may look the same: what was fetched within `SLACK` of being seen first is therefore
-fetched once more after that. Everything fetched is untrusted: what is no descriptor is left out
-and complained about.
+same second may look the same. So what was fetched is sure only when the service's clock was known
+to be further by `SLACK`, or that time had passed here since it was first listed; else it is fetched
+once more after that. Everything fetched is untrusted: what is no descriptor is left out and
+complained about.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ _MOST_PACK_NAMES: Final = 1_000_000
 
 
 class _Fetched(msgspec.Struct):
-    """What lay at a key: how it was listed, what it was, and by `boottime` when it was first
-    listed like this and when it was fetched. `descriptor` is None for what is none."""
+    """What lay at a key: how it was listed, what it was (`descriptor` is None for what is none), by
+    `boottime` when it was first listed like this and when it was fetched, and the time `told` by
+    the service until then."""
 
     listed: Listed
     descriptor: Descriptor | None
     seen: int
     fetched: int
+    told: int
 
     def is_sure(self) -> bool:
-        return self.fetched - self.seen >= SLACK
+        return self.fetched - self.seen >= SLACK or self.told - self.listed.modified >= SLACK
 
 
 class Descriptors:
@@ -54,6 +57,8 @@ class Descriptors:
         self._complaints = complaints
         self._known: dict[str, _Fetched] = {}
         self._packs: dict[PackName, PackName] = {}
+        self._told = 0
+        """The latest time that the service told, of anything."""
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -97,6 +102,8 @@ class Descriptors:
     def _fetch(
         self, wanted: Sequence[Listed], *, strict: bool = False
     ) -> list[tuple[str, Descriptor | None]]:
+        with self._lock:
+            self._told = max([self._told, *(one.modified for one in wanted)])
         known = [self._lookup(one) for one in wanted]
         missing = [
             (one, found)
@@ -113,7 +120,7 @@ class Descriptors:
         return list({**old, **fetched}.items())
 
     def _get(self, listed: Listed, old: _Fetched | None, strict: bool) -> Descriptor | None:
-        moment = boottime()
+        moment, told = boottime(), self._told
         descriptor: Descriptor | None = None
         try:
             descriptor = self._patiently(listed)
@@ -125,7 +132,7 @@ class Descriptors:
             self._complaints.say(listed.key, str(error))
         seen = moment if old is None else old.seen
         with self._lock:
-            self._known[listed.key] = _Fetched(listed, descriptor, seen, moment)
+            self._known[listed.key] = _Fetched(listed, descriptor, seen, moment, told)
         return descriptor
 
     def _patiently(self, listed: Listed) -> Descriptor:
