@@ -29,8 +29,9 @@ because the copy had ended, then its descriptor was there at R and protected P; 
 the copy does not trust it any more, and does not publish. In the second case the condemnation was removed
 by step 6 or 9 of a gc. After step 9 P is gone, and the copy, which lists packs after
 condemnations, does not see it. At step 6 P was needed, and one gc runs at a time, so T is of a later one,
-after C: the first case. Bringing back is a copy that sends nothing: it holds the lease of the name and looks at
-`condemned/` and `packs/` under it. Deleting puts `deleted/` before it removes `images/`, so R, which lists them
+after C: the first case. Bringing back and renaming are copies that send nothing: they hold the lease of the new
+name and look at `condemned/` and `packs/` under it; what they need and is condemned they pardon, as step 6 does, holding
+the lease `cleaning/`, so no gc is between 6 and 9. Deleting puts `deleted/` before it removes `images/`, so R, which lists them
 in this order, sees one of them. A use is put (U) and then looks: it stands when its image is still
 there with the same bytes, or else when its packs are there and not condemned. When R listed
 `uses/` before U, R had listed `images/` before that; an image that is there after U and needs P was there
@@ -50,7 +51,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -76,7 +77,7 @@ from imagefs.region.layout import (
     parse_use,
 )
 from imagefs.region.lease import Lease, Terms, boottime, is_live
-from imagefs.region.packs import listed_packs
+from imagefs.region.packs import listed_packs, require_packs
 from imagefs.region.values import GcReport
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,25 @@ _NAMING: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
     (USES, parse_use),
 )
 """What names packs, in the order in which it is read."""
+
+
+def cleaning(bucket: Bucket, region: str, store: bytes, terms: Terms) -> Lease:
+    """The lease to hold while one takes out what is condemned, or what condemns."""
+    busy = f"Region {region} is being cleaned by another machine: wait until it has ended and try again"
+    return Lease(bucket, cleaning_key(store), CLEANING, parse_cleaning, terms=terms, busy=busy)
+
+
+def pardon(bucket: Bucket, lease: Lease, packs: Collection[PackName], what: str) -> None:
+    """Takes back that packs are condemned, because something is about to need them: who holds its
+    own lease for that, and the one for cleaning. Raises `Corrupt` when any of them is gone.
+
+    No gc is under way, so none is about to delete them; a later one sees who needs them.
+    """
+    require_packs(packs, listed_packs(bucket), what)
+    for pack in packs:
+        lease.keep()
+        lease.check()
+        bucket.delete(condemned_key(pack))
 
 
 class Cleaner:
@@ -117,21 +137,6 @@ class Cleaner:
     def __repr__(self) -> str:
         return f"<Cleaner of region {self._region}>"
 
-    def run(self, store: bytes) -> GcReport:
-        """Cleans. Raises `Busy` when another machine does, `LeaseLost` when this one slept,
-        `Corrupt` or `StoreError` when what the region needs cannot be read; what was not done
-        then, the next gc does."""
-        with Lease(
-            self._bucket,
-            cleaning_key(store),
-            CLEANING,
-            parse_cleaning,
-            terms=self._terms,
-            busy=f"Region {self._region} is being cleaned by another machine: wait until it has"
-            " ended and try again",
-        ) as lease:
-            return self._run(lease)
-
     def preview(self) -> GcReport:
         """What a gc would remove at most, by the clock of this machine. Changes nothing."""
         now = time.time_ns()
@@ -146,9 +151,10 @@ class Cleaner:
         ]
         return GcReport(len(gone), sum(gone), len(old))
 
-    # -- the steps ----------------------------------------------------------------------
-
-    def _run(self, lease: Lease) -> GcReport:
+    def run(self, lease: Lease) -> GcReport:
+        """Cleans, holding the lease for it. Raises `LeaseLost` when this machine slept, `Corrupt` or
+        `StoreError` when what the region needs cannot be read; what was not done then, the next
+        gc does."""
         begun = lease.now
         self._bury(lease)
         condemned = listed_packs(self._bucket, CONDEMNED)
@@ -237,6 +243,7 @@ class Cleaner:
 
         for start in range(0, len(items), _AT_ONCE):
             lease.keep()
+            lease.confirm()
             for _ in self._pool.map(guarded, items[start : start + _AT_ONCE]):
                 pass
 

@@ -30,6 +30,6 @@ def require_packs(needed: Iterable[PackName], usable: Mapping[PackName, Listed],
     lacking = [pack for pack in needed if pack not in usable]
     if lacking:
         raise Corrupt(
-            f"{what} needs {len(lacking)} packs that are gone or about to be, among them"
+            f"{what} needs {len(lacking)} packs that are gone or about to go, among them"
             f" {lacking[0].id.hex()}"
         )

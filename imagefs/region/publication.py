@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from imagefs.errors import Corrupt, Exists, NotFound, StoreError
@@ -24,6 +25,7 @@ from imagefs.region import shares
 from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.complaints import Complaints
 from imagefs.region.descriptors import Descriptors
+from imagefs.region.gc import pardon
 from imagefs.region.layout import (
     RANDOM_SIZE,
     DeletedKey,
@@ -59,13 +61,16 @@ class Publication:
         descriptors: Descriptors,
         complaints: Complaints,
         terms: Terms,
+        cleaning: Callable[[], AbstractContextManager[Lease]],
     ) -> None:
+        """`store` gives the store's id, `cleaning` the lease to clean the region."""
         self._bucket = bucket
         self._region = region
         self._store = store
         self._descriptors = descriptors
         self._complaints = complaints
         self._terms = terms
+        self._cleaning = cleaning
 
     def __repr__(self) -> str:
         return f"<Publication of region {self._region}, {self._descriptors}>"
@@ -165,6 +170,7 @@ class Publication:
         with self.lease(image) as old_lease, self.lease(new) as lease:
             descriptor = self._decode(image_key(image), self._read(image))
             shares.refuse_shared(self._bucket, image, self._region)
+            self._count_on(image, descriptor)
             published = self.publish(lease, new, descriptor)
             old_lease.confirm()
             self._bucket.delete(image_key(image))
@@ -182,8 +188,7 @@ class Publication:
             if self._is_there(image, data):  # it was brought back and a crash came
                 self._bucket.delete(last.key)
                 return self._published(image, descriptor)
-            what = f"Image {image.name} in region {self._region}"
-            require_packs(descriptor.packs, usable_packs(self._bucket), what)
+            self._count_on(image, descriptor)
             published = self.publish(lease, image, descriptor)
             self._bucket.delete(last.key)
         return published
@@ -201,6 +206,15 @@ class Publication:
         raise NotFound(
             f"There is no deleted image {image.name} of {image.account} in region {self._region}"
         )
+
+    def _count_on(self, image: ImageName, descriptor: Descriptor) -> None:
+        """Afterwards the packs of an image may be counted on by who holds the lease for it."""
+        usable = usable_packs(self._bucket)
+        doubtful = [pack for pack in descriptor.packs if pack not in usable]
+        if doubtful:
+            with self._cleaning() as lease:
+                what = f"Image {image.name} in region {self._region}"
+                pardon(self._bucket, lease, doubtful, what)
 
     def _create(self, image: ImageName, data: bytes) -> None:
         try:

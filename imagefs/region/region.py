@@ -23,17 +23,16 @@ from imagefs.model import ObjectId
 from imagefs.region import marker, shares
 from imagefs.region.bringing import bring, plan_bringing
 from imagefs.region.bucket import Bucket, BucketStatistics, Patience
-from imagefs.region.claims import Claims
 from imagefs.region.complaints import Complaints
 from imagefs.region.descriptors import Descriptors
-from imagefs.region.gc import Cleaner
-from imagefs.region.identity import store_id
+from imagefs.region.gc import Cleaner, cleaning
 from imagefs.region.layout import ImageName, Share, image_key
-from imagefs.region.lease import LeaseLost, Terms
+from imagefs.region.lease import Lease, LeaseLost, Terms
 from imagefs.region.listing import listing
 from imagefs.region.packs import usable_packs
 from imagefs.region.publication import Publication
 from imagefs.region.sending import Sender
+from imagefs.region.tenant import Tenant
 from imagefs.region.upstream import RegionUpstream, UpstreamStatistics
 from imagefs.region.url import RegionUrl
 from imagefs.region.uses import Uses
@@ -62,20 +61,21 @@ class Region:
     """One region as one store sees it. Thread-safe; made by `Regions.open`."""
 
     def __init__(
-        self, name: str, url: str, bucket: Bucket, shared: _Shared, upstream: RegionUpstream
+        self, name: str, url: str, bucket: Bucket, tenant: Tenant, upstream: RegionUpstream
     ) -> None:
         self.name = name
         self.url = url
         self._bucket = bucket
-        self._shared = shared
+        self._tenant = tenant
         self._upstream = upstream
-        self._sender = Sender(shared.store, upstream, name, bucket)
+        self._sender = Sender(tenant.store, upstream, name, bucket)
         self._pool = ThreadPoolExecutor(_WORKERS, f"region-{name}")
         complaints = Complaints(log, name)
         self._descriptors = Descriptors(bucket, self._pool, complaints)
         self._publication = Publication(
-            bucket, name, shared.store_id, self._descriptors, complaints, shared.terms
-        )
+            bucket, name, tenant.store_id, self._descriptors, complaints, tenant.terms,
+            self._cleaning,
+        )  # fmt: skip
         self._listings: Flights[tuple[str, int], Listing] = Flights()
         self._changes = 0
         self._used: Uses | None = None
@@ -226,7 +226,9 @@ class Region:
         being copied."""
         image = ImageName(account, name)
         with self._changing(image), self._changing(ImageName(account, new)):
-            return self._publication.rename(image, new)
+            published = self._publication.rename(image, new)
+        self._learn([published])
+        return published
 
     def undelete(self, account: str, name: str) -> Image:
         """Brings back what was deleted last under that name. Raises `NotFound`, `Exists`, `Busy`."""
@@ -269,14 +271,28 @@ class Region:
         self._uses().use(descriptor, places)
 
     def unuse(self, kept: AbstractSet[ObjectId]) -> None:
-        """Says that this store needs no other trees of the region than these any more."""
+        """Says that this store needs these trees of the region and no others any more.
+
+        What it began to use a few minutes ago stays: it may not have been known yet when somebody
+        found out what is needed. What is needed and was not said, is: the store may have a new id.
+        """
         self._ready()
-        self._uses().keep_only(kept)
+        uses = self._uses()
+        put = uses.put()
+        gone = [listed for manifest, listed in put.items() if manifest not in kept]
+        if gone:
+            with self._cleaning() as lease:
+                uses.end(gone, lease.now - self._tenant.terms.fresh)
+        for manifest in kept - put.keys():
+            try:
+                self.use(manifest)
+            except NotFound as error:
+                log.warning("Region %s: tree %s is needed here: %s", self.name, manifest, error)
 
     def _uses(self) -> Uses:
         with self._lock:
             if self._used is None:
-                self._used = Uses(self._bucket, self._shared.store_id())
+                self._used = Uses(self._bucket, self._tenant.store_id())
             return self._used
 
     def _descriptor(self, manifest: ObjectId) -> Descriptor | None:
@@ -316,20 +332,29 @@ class Region:
         """
         self._ready()
         cleaner = Cleaner(
-            self._bucket, self.name, self._descriptors, self._pool, self._shared.terms, retain
+            self._bucket, self.name, self._descriptors, self._pool, self._tenant.terms, retain
         )
         if dry_run:
             return cleaner.preview()
-        busy = f"Region {self.name} is being cleaned already: wait until that has ended"
-        with self._shared.claims.claim((self._bucket.url, None), busy):
-            return cleaner.run(self._shared.store_id())
+        with self._cleaning() as lease:
+            return cleaner.run(lease)
+
+    @contextmanager
+    def _cleaning(self) -> Iterator[Lease]:
+        """The lease to clean the region: of this store, for one process and thread at a time."""
+        tenant = self._tenant
+        with (
+            tenant.cleaning(),
+            cleaning(self._bucket, self.name, tenant.store_id(), tenant.terms) as lease,
+        ):
+            yield lease
 
     @contextmanager
     def _changing(self, image: ImageName) -> Iterator[None]:
         """While a thread of this store is at work at a name."""
         self._ready()
         busy = f"Image {image.name} is being copied to region {self.name}, or deleted there"
-        with self._shared.claims.claim((self._bucket.url, image), busy):
+        with self._tenant.claims.claim((self._bucket.url, image), busy):
             try:
                 yield
             finally:
@@ -339,25 +364,6 @@ class Region:
         """Listings that began before say nothing about now."""
         with self._lock:
             self._changes += 1
-
-
-class _Shared:
-    """What the regions of one store have in common."""
-
-    def __init__(self, store: Store, disk: Disk, terms: Terms) -> None:
-        self.store = store
-        self.terms = terms
-        self.claims = Claims()
-        self._disk = disk
-        self._id: bytes | None = None
-        self._lock = threading.Lock()
-
-    def store_id(self) -> bytes:
-        """The id by which regions know this store."""
-        with self._lock:
-            if self._id is None:
-                self._id = store_id(self.store.path, self._disk)
-            return self._id
 
 
 class Regions:
@@ -378,7 +384,7 @@ class Regions:
         self._disk = disk
         self._cache_bytes = cache_bytes
         self._patience = patience
-        self._shared = _Shared(store, disk, terms or Terms())
+        self._tenant = Tenant(store, disk, terms or Terms())
         self._regions: dict[str, Region] = {}
         self._upstream: RegionUpstream | None = None
         self._lock = threading.Lock()
@@ -398,7 +404,7 @@ class Regions:
                 upstream.forget(name)
                 region.close()
             bucket = Bucket(place, name=name, disk=self._disk, patience=self._patience)
-            region = self._regions[name] = Region(name, url, bucket, self._shared, upstream)
+            region = self._regions[name] = Region(name, url, bucket, self._tenant, upstream)
             return region
 
     def bring(
@@ -414,13 +420,13 @@ class Regions:
         """
         with self._lock:
             upstream = self._opened()
-        return bring(self._shared.store, upstream, manifest, tell, cancelled)
+        return bring(self._tenant.store, upstream, manifest, tell, cancelled)
 
     def plan_bringing(self, manifest: ObjectId) -> Plan:
         """What `bring` would have to fetch."""
         with self._lock:
             upstream = self._opened()
-        return plan_bringing(self._shared.store, upstream, manifest)
+        return plan_bringing(self._tenant.store, upstream, manifest)
 
     def forget(self, name: str) -> None:
         """Drops all that is kept here of a region; nothing of it is in use any more."""
@@ -442,13 +448,13 @@ class Regions:
                 region.close()
             self._regions.clear()
             if self._upstream is not None:
-                self._shared.store.upstream = None
+                self._tenant.store.upstream = None
                 self._upstream.close()
                 self._upstream = None
 
     @property
     def _directory(self) -> Path:
-        return self._shared.store.path / "regions"
+        return self._tenant.store.path / "regions"
 
     def _opened(self) -> RegionUpstream:
         """What reads from regions, from now on for the store too."""
@@ -456,7 +462,7 @@ class Regions:
             self._upstream = RegionUpstream.open(
                 self._directory, self._disk, self._bucket_of, cache_bytes=self._cache_bytes
             )
-            self._shared.store.upstream = self._upstream
+            self._tenant.store.upstream = self._upstream
         return self._upstream
 
     def _bucket_of(self, name: str) -> Bucket | None:

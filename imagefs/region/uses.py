@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 
 from imagefs.errors import Corrupt, NotFound, StoreError
 from imagefs.format.region import (
@@ -18,7 +17,7 @@ from imagefs.format.region import (
     encode_descriptor,
 )
 from imagefs.model import ObjectId
-from imagefs.region.bucket import Bucket
+from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.layout import UseKey, parse_use, use_key, uses_prefix
 from imagefs.region.packs import usable_packs
 
@@ -38,31 +37,38 @@ class Uses:
     def use(self, descriptor: Descriptor, images: Iterable[str]) -> None:
         """Says that this store needs a tree; `images` are keys where it may be published.
 
-        What was said before stays as it was, because what was fetched may come from those packs.
+        The packs that were said before stay, because what was fetched may come from those.
         Raises `NotFound` when the region has the tree no longer.
         """
         with self._lock:
             if descriptor.manifest in self._put:
                 return
-        key = use_key(UseKey(self._store, descriptor.manifest))
-        places = list(images)
-        present = self._present(key, descriptor.manifest)
-        if present is None or not self._is_kept(present, places):
-            self._bucket.put(key, encode_descriptor(descriptor))
-            if not self._is_kept(descriptor, places):
-                self._bucket.delete(key)
-                raise NotFound("The image is gone from its region, or about to be")
-        with self._lock:
-            self._put.add(descriptor.manifest)
+            key = use_key(UseKey(self._store, descriptor.manifest))
+            places = list(images)
+            present = self._present(key, descriptor.manifest)
+            for offered in filter(None, (present, descriptor)):
+                self._bucket.put(key, encode_descriptor(offered))
+                if self._is_kept(offered, places):
+                    self._put.add(descriptor.manifest)
+                    return
+            self._bucket.delete(key)
+        raise NotFound("The image is gone from its region, or about to go")
 
-    def keep_only(self, kept: AbstractSet[ObjectId]) -> None:
-        """Says that this store needs no other trees than these any more."""
-        for listed in self._bucket.list(uses_prefix(self._store)):
-            use = parse_use(listed.key)
-            if use is not None and use.manifest not in kept:
-                with self._lock:
+    def put(self) -> dict[ObjectId, Listed]:
+        """What was said, by the trees."""
+        found = ((parse_use(one.key), one) for one in self._bucket.list(uses_prefix(self._store)))
+        return {ObjectId(use.manifest): one for use, one in found if use is not None}
+
+    def end(self, gone: Iterable[Listed], before: int) -> None:
+        """Ends these uses, but for those that were put since `before`, ns by the service's clock."""
+        for listed in gone:
+            with self._lock:
+                now = self._bucket.head(listed.key)
+                if now is not None and now.modified < before:
+                    use = parse_use(listed.key)
+                    assert use is not None
                     self._put.discard(use.manifest)
-                self._bucket.delete(listed.key)
+                    self._bucket.delete(listed.key)
 
     # -- inside -------------------------------------------------------------------------
 

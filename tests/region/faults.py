@@ -66,7 +66,7 @@ def watch(machine: Machine) -> WatchedBucket:
     machine.regions.forget("eu")
     upstream = machine.regions._upstream
     assert upstream is not None
-    machine.region = Region("eu", machine.url, bucket, machine.regions._shared, upstream)
+    machine.region = Region("eu", machine.url, bucket, machine.regions._tenant, upstream)
     machine.regions._regions["eu"] = machine.region
     machine.region.check()
     bucket.count = 0

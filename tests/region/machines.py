@@ -41,7 +41,10 @@ class Machine:
         self.store = Store.create(folder)
         self.url = url
         self.regions = Regions(
-            self.store, Disk(), terms=terms, patience=Patience(retry=2.0, refused=0.5)
+            self.store,
+            Disk(),
+            terms=terms or Terms(fresh=-60 * SECOND),  # what is not needed goes at once
+            patience=Patience(retry=2.0, refused=0.5),
         )
         self.region: Region = self.regions.open("eu", url)
 

@@ -120,11 +120,17 @@ def test_condemned_long_ago_and_free_goes(machine: Machine, bucket: Bucket) -> N
 
 
 def test_one_cleans_at_a_time(machine: Machine, other: Machine, bucket: Bucket) -> None:
-    store = other.regions._shared.store_id()
+    store = other.regions._tenant.store_id()
     bucket.put(layout.cleaning_key(store), b"")
     with pytest.raises(Busy, match="cleaned by another machine"):
         machine.region.gc(0)
     other.region.gc(0)
+    machine.region.gc(0)
+
+
+def test_one_process_of_a_store_cleans_at_a_time(machine: Machine) -> None:
+    with machine.region._cleaning(), pytest.raises(Busy, match="from here already"):
+        machine.region.gc(0)
     machine.region.gc(0)
 
 
@@ -229,6 +235,6 @@ def test_what_was_published_too_late_and_lost_packs_goes(
         slept = Terms().trust + 1
 
     monkeypatch.setattr(watched, "create", late)
-    with pytest.raises(Corrupt, match="gone or about to be"):
+    with pytest.raises(Corrupt, match="gone or about to go"):
         machine.copy("ada", "web", reuse=True)
     assert other.region.listing("ada").images == []

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from imagefs.disk import Disk
 from imagefs.errors import Busy, Corrupt, Exists, InvalidArgument, NotFound, StoreError
 from imagefs.model import ObjectId
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
-from imagefs.region.region import Share
-from tests.region.machines import Machine, describe, keys
+from imagefs.region.lease import Terms
+from imagefs.region.region import Regions, Share
+from tests.region.machines import Machine, broken, describe, keys
 
 
 def names(machine: Machine, account: str) -> list[tuple[str, str]]:
@@ -196,11 +198,45 @@ def test_a_deletion_that_was_cut_short_is_made_whole(machine: Machine, bucket: B
 def test_what_lost_its_packs_is_not_brought_back(machine: Machine, bucket: Bucket) -> None:
     machine.copy("ada", "web")
     machine.region.remove("ada", "web")
-    pack = keys(bucket, "packs/")[0]
-    bucket.put(pack.replace("packs/", "condemned/"), b"")
-    with pytest.raises(Corrupt, match="gone or about to be"):
+    bucket.delete(keys(bucket, "packs/")[0])
+    with pytest.raises(Corrupt, match="gone or about to go"):
         machine.region.undelete("ada", "web")
     assert names(machine, "ada") == []
+    assert keys(bucket, "copies/") == keys(bucket, "cleaning/") == []
+
+
+def test_packs_that_were_condemned_are_pardoned_when_they_are_needed(
+    machine: Machine, other: Machine, bucket: Bucket
+) -> None:
+    machine.copy("ada", "web")
+    for pack in keys(bucket, "packs/"):
+        bucket.put(pack.replace("packs/", "condemned/"), b"")
+    machine.region.rename("ada", "web", "web-2")
+    assert keys(bucket, "condemned/") == keys(bucket, "cleaning/") == []
+    machine.region.remove("ada", "web-2")
+    for pack in keys(bucket, "packs/"):
+        bucket.put(pack.replace("packs/", "condemned/"), b"")
+    machine.region.undelete("ada", "web-2")
+    assert keys(bucket, "condemned/") == []
+    other.region.gc(0)
+    assert broken(bucket) == []
+
+
+def test_renaming(machine: Machine, other: Machine, bucket: Bucket) -> None:
+    published = machine.copy("ada", "web")
+    machine.copy("ada", "mail")
+    other.region.rename("ada", "web", "web-2")
+    assert names(machine, "ada") == [("ada", "mail"), ("ada", "web-2")]
+    assert machine.region.listing("ada").images[1].descriptor == published.descriptor
+    with pytest.raises(Exists):
+        machine.region.rename("ada", "web-2", "mail")
+    with pytest.raises(NotFound):
+        machine.region.rename("ada", "web", "x")
+    machine.region.share("ada", "mail", ["bob"])
+    with pytest.raises(Busy, match="shared with bob"):
+        other.region.rename("ada", "mail", "x")
+    assert names(machine, "ada") == [("ada", "mail"), ("ada", "web-2")]
+    assert keys(bucket, "copies/") == keys(bucket, "deleted/") == []
 
 
 # -- sharing ----------------------------------------------------------------------------
@@ -342,3 +378,40 @@ def test_what_is_gone_cannot_be_used(machine: Machine, other: Machine, bucket: B
 def test_what_was_never_listed_cannot_be_used(machine: Machine) -> None:
     with pytest.raises(NotFound):
         machine.region.use(ObjectId(describe([]).manifest))
+
+
+def test_what_a_store_began_to_use_just_now_stays(
+    tmp_path: Path, region_url: str, machine: Machine, bucket: Bucket
+) -> None:
+    """It may not have been in the catalog yet when somebody looked there what is needed."""
+    image = machine.copy("ada", "web")
+    with Machine(tmp_path / "third", region_url, Terms()) as third:
+        third.region.listing("ada")
+        third.region.use(ObjectId(image.descriptor.manifest))
+        third.region.unuse(set())
+        assert len(keys(bucket, "uses/")) == 1
+
+
+def test_what_is_needed_is_said_anew_by_a_store_with_a_new_id(
+    tmp_path: Path, region_url: str, machine: Machine, bucket: Bucket
+) -> None:
+    image = machine.copy("ada", "web")
+    machine.region.listing("ada")
+    manifest = ObjectId(image.descriptor.manifest)
+    machine.region.use(manifest)
+    (old,) = keys(bucket, "uses/")
+    store = machine.store.path
+    machine.regions.close()
+    (store / "id").unlink()
+    machine.regions = Regions(machine.store, Disk())
+    region = machine.regions.open("eu", region_url)
+    region.unuse({manifest})
+    assert len(keys(bucket, "uses/")) == 2
+    assert old in keys(bucket, "uses/")
+
+
+def test_what_is_needed_and_gone_is_told(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.region.unuse({ObjectId(bytes(32))})
+    assert "is needed here" in caplog.text
