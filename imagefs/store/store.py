@@ -45,6 +45,7 @@ DEFAULT_CACHE = 32 * 1024 * 1024
 _IN_PLACE = 2 * CHUNK_SIZE
 _MAX_LOCATIONS = 8192
 _MAX_FAILURES = 64
+_MAX_REPLACED = 1024
 _WORKERS = 2
 
 
@@ -74,6 +75,7 @@ class Store:
         self._locations: dict[ObjectId, Location] = {}
         self._damaged = index.damaged()
         self._failures: dict[ObjectId, Corrupt] = {}
+        self._replaced: set[ObjectId] = set()
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -237,7 +239,17 @@ class Store:
                 raise failure from error
         if data is None:
             raise failure or self._lacking(oid)
+        if failure is not None:
+            self._tell_replaced(oid, failure)
         return data
+
+    def _tell_replaced(self, oid: ObjectId, failure: Corrupt) -> None:
+        """Damage that upstream makes up for is told all the same, once."""
+        if oid not in self._replaced:
+            if len(self._replaced) >= _MAX_REPLACED:
+                self._replaced.clear()
+            self._replaced.add(oid)
+            log.warning("%s; it is read from a region instead", failure)
 
     def _lacking(self, oid: ObjectId) -> Corrupt:
         return Corrupt(f"Object {oid.hex()} is missing from store {self.path}")
