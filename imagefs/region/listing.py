@@ -15,7 +15,9 @@ PUBLIC = "public"
 def listing(publication: Publication, shares: Iterable[Share], account: str) -> Listing:
     """The images an account may see, and the shares that concern it; `shares` are all of them."""
     concerning = [one for one in shares if one.owner == account or one.grantee in (account, PUBLIC)]
-    seen = publication.images({account, PUBLIC, *(one.owner for one in concerning)})
+    own = publication.images({account, PUBLIC})
+    others = {one.owner for one in concerning} - {account, PUBLIC}
+    seen = own | publication.images(others)
     granted = {ImageName(one.owner, one.name) for one in concerning}
     visible = [
         image

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from imagefs.errors import Corrupt, Exists, NotFound, StoreError
 from imagefs.format.region import (
@@ -28,6 +28,7 @@ from imagefs.region.descriptors import Descriptors
 from imagefs.region.gc import pardon
 from imagefs.region.layout import (
     RANDOM_SIZE,
+    SHARES,
     DeletedKey,
     ImageName,
     LeaseKey,
@@ -46,6 +47,12 @@ from imagefs.region.packs import require_packs, usable_packs
 from imagefs.region.values import Image
 
 log = logging.getLogger(__name__)
+
+MOST_IMAGES: Final = 100_000
+"""Images of one account that are looked at."""
+
+MOST_OWNERS: Final = 1000
+"""Accounts that are looked at because they share something."""
 
 _Key = TypeVar("_Key", ImageName, DeletedKey)
 
@@ -78,9 +85,12 @@ class Publication:
     # -- looking ------------------------------------------------------------------------
 
     def images(self, owners: Iterable[str]) -> dict[ImageName, Image]:
-        """All images of these accounts."""
+        """All images of these accounts, as far as they are not too many to be meant."""
         found: dict[ImageName, Image] = {}
-        for owner in owners:
+        wanted = sorted(owners)
+        if len(wanted) > MOST_OWNERS:
+            self._complaints.say(SHARES, f"more than {MOST_OWNERS} accounts share images")
+        for owner in wanted[:MOST_OWNERS]:
             prefix = images_prefix(owner)
             listed = self._understood(prefix, parse_image)
             self._descriptors.keep_only(prefix, (one.key for _, one in listed))
@@ -111,6 +121,9 @@ class Publication:
             meaning = parse(one.key)
             if meaning is None:
                 self._complaints.say(one.key, "it is no key of an image")
+            elif len(found) >= MOST_IMAGES:
+                self._complaints.say(prefix, f"there are more than {MOST_IMAGES} images")
+                break
             else:
                 found.append((meaning, one))
         return found

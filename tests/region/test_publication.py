@@ -9,6 +9,7 @@ import pytest
 from imagefs.disk import Disk
 from imagefs.errors import Busy, Corrupt, Exists, InvalidArgument, NotFound, StoreError
 from imagefs.model import ObjectId
+from imagefs.region import publication
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
 from imagefs.region.lease import Terms
@@ -318,6 +319,23 @@ def test_what_means_nothing_is_left_alone(
         assert bucket.get(key) == data
     warnings = [record for record in caplog.records if "%41" in record.getMessage()]
     assert len(warnings) == 1
+
+
+def test_more_than_can_be_meant_hides_nothing_of_ones_own(
+    machine: Machine, bucket: Bucket, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(publication, "MOST_OWNERS", 5)
+    monkeypatch.setattr(publication, "MOST_IMAGES", 3)
+    machine.copy("ada", "web")
+    for number in range(9):
+        bucket.put(f"shares/ada/stranger-{number}/web", b"")
+        bucket.put(f"images/eve/{number}", b"x")
+    assert names(machine, "ada") == [("ada", "web")]
+    assert names(machine, "ada") == [("ada", "web")]
+    assert names(machine, "eve") == []
+    assert caplog.text.count("more than 5 accounts share images") == 1
+    assert caplog.text.count("more than 3 images") == 1
 
 
 @pytest.mark.parametrize(
