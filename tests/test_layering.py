@@ -1,6 +1,8 @@
 """The import rules of docs/design.md, and the sizes the project keeps to."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -215,8 +217,10 @@ def test_recorded_layers_reach_files_through_the_disk_alone() -> None:
     assert not offenders, "\n".join(offenders)
 
 
-# Clients of object stores take 0.3 s to import, which most mounts and commands can do without.
-LATE = {"region/bucket.py", "region/service.py"}
+# Clients of object stores take 0.3 s to import, and regions in all another part of that, which most
+# mounts and commands can do without.
+LATE = {"region/bucket.py", "region/service.py", "vfs/regions.py"}
+LATE_MODULES = {"imagefs.region.region", "obstore", "boto3", "urllib3"}
 
 
 def test_no_import_inside_functions_outside_the_command() -> None:
@@ -233,6 +237,14 @@ def test_no_import_inside_functions_outside_the_command() -> None:
                     if isinstance(node, ast.Import | ast.ImportFrom)
                 ]
     assert not offenders, "\n".join(offenders)
+
+
+def test_a_mount_without_regions_starts_without_their_modules() -> None:
+    shown = "import sys, imagefs.daemon.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not LATE_MODULES.intersection(loaded.stdout.split())
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -16,7 +16,7 @@ from imagefs.disk import Disk
 from imagefs.errors import Corrupt
 from imagefs.region.directory import Directory
 from imagefs.region.listed import Listed
-from imagefs.region.retrying import Patience
+from imagefs.region.patience import Patience
 from imagefs.region.url import RegionUrl
 
 __all__ = ["MAX_OBJECT", "Bucket", "BucketStatistics", "Listed", "Patience"]

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
 from imagefs.errors import Unreachable
+from imagefs.region.patience import Patience
 from imagefs.region.trouble import Trouble, What
 
 _FIRST_DELAY = 0.1
@@ -24,21 +23,6 @@ _DOWN_SECONDS = 60.0
 _random = random.SystemRandom()
 
 Result = TypeVar("Result")
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long to wait, in seconds.
-
-    `connect`: for a connection. `silence`: for the next bytes of an answer. `whole`: for one request
-    with its body, either way. `retry`: no try begins later than this after the first; `refused`: the
-    same where no try got as far as a connection.
-    """
-
-    connect: float = 5.0
-    silence: float = 20.0
-    whole: float = 120.0
-    retry: float = 30.0
-    refused: float = 4.0
 
 
 class Failed(Exception):

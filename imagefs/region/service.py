@@ -25,7 +25,8 @@ from imagefs.errors import (
     NotFound,
 )
 from imagefs.region.listed import Listed
-from imagefs.region.retrying import Failed, Patience, Retrying
+from imagefs.region.patience import Patience
+from imagefs.region.retrying import Failed, Retrying
 from imagefs.region.trouble import KNOWN, Trouble, What, trouble_of
 from imagefs.region.url import RegionUrl
 

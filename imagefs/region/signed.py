@@ -14,7 +14,8 @@ import obstore
 import urllib3
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from imagefs.region.retrying import Failed, Patience
+from imagefs.region.patience import Patience
+from imagefs.region.retrying import Failed
 from imagefs.region.trouble import KNOWN, Trouble, What, trouble_of, trouble_of_answer
 
 Store = S3Store | GCSStore | AzureStore

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -30,10 +30,12 @@ from imagefs.errors import (
     NotReady,
 )
 from imagefs.model import SECOND, ObjectId
-from imagefs.region.region import Region, Regions
 from imagefs.region.values import GcReport, Image, Listing, Plan
 from imagefs.store import Store
 from imagefs.vfs.copying import Copying
+
+if TYPE_CHECKING:
+    from imagefs.region.region import Region, Regions
 
 log = logging.getLogger(__name__)
 
@@ -422,6 +424,8 @@ class RegionalImages:
     def _all(self) -> Regions:
         """All regions as the store reads from them; opened when one is first known."""
         if self._regions is None:
+            from imagefs.region.region import Regions  # noqa: PLC0415 - 30 modules
+
             self._regions = Regions(self._store, self._disk)
             for row in self._catalog.regions():
                 self._regions.open(row.name, row.url)
