@@ -84,6 +84,17 @@ def test_a_write_through_a_map_takes_set_id_bits_away(session: Session) -> None:
     session.leave(world, finish=True)
 
 
+def test_a_fifo_keeps_its_time(session: Session) -> None:
+    """What docs/differences.md says, and what the model leaves out: see `World.untimed`."""
+    world = session.world("instance")
+    world.run([f"root.mknod('d/fifo', {stat.S_IFIFO | 0o600}, 0)", "life.calm()"])
+    before = (world.instance / "d/fifo").stat().st_mtime_ns
+    world.run(["root.open(0, 'd/fifo', 'O_RDWR', 0)", "root.write(0, 1, 100)"])
+    assert (world.instance / "d/fifo").stat().st_mtime_ns == before
+    assert (world.host / "d/fifo").stat().st_mtime_ns > before
+    session.leave(world, finish=True)
+
+
 def test_random_scripts(session: Session) -> None:
     print(f"IMAGEFS_TEST_SEED={SEED}")
     end = time.monotonic() + SECONDS

@@ -55,8 +55,8 @@ class World:
         self.origin: Path | None = mount.home / BASE
         self.scans = Scans()
         self.untimed: set[int] = set()
-        """Inodes of the host that were written to through maps: when that counts as a change of
-        the file is up to the kernel."""
+        """Inodes of the host that were written to through maps, and fifos that were: when that counts as a
+        change of the file is up to the kernel."""
         self.opened: dict[tuple[str, int], int] = {}
         self.mapped: set[tuple[str, int]] = set()
         self._paths: list[tuple[str, int]] = []
@@ -151,8 +151,11 @@ class World:
             if problem:
                 self.fail(f"{operation}: {problem}")
             return
-        if operation.name == "mwrite" and host.facts is not None:
-            self.untimed.add(host.facts.ino)
+        facts = host.facts
+        if facts is not None and (
+            operation.name == "mwrite" or (operation.name == "write" and stat.S_ISFIFO(facts.mode))
+        ):
+            self.untimed.add(facts.ino)
         host, instance = self._comparable(host, instance)
         if operation.name == "seekdir":
             self.scans.went(operation, host, instance)
