@@ -138,7 +138,9 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         changes = _TABLES if version < VERSION else ""
-        if 0 < version < 3:
+        # An older imagefs that still runs may have set its own version again.
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(tree)")}
+        if changes and columns and "origin" not in columns:
             changes = _ORIGIN + changes
         for statement in changes.split(";"):
             connection.execute(statement)
