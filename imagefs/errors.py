@@ -190,7 +190,8 @@ class NotReady(Exception):
     of `work`. An exception of `work` or `finish` is the answer to every step that asked
     for that work. With `work` None the step only waits until work under the same key, which
     is already going on, is over in whatever way. `remote` says that `work` waits for another
-    machine, maybe for long: it must not take a thread from work that is done here.
+    machine, maybe for long: it must not take a thread from work that is done here. `lasting` says
+    that it may go on for hours: it must not take one from work that is soon done.
     """
 
     def __init__(
@@ -200,9 +201,11 @@ class NotReady(Exception):
         finish: Callable[[Any], None] | None = None,
         *,
         remote: bool = False,
+        lasting: bool = False,
     ) -> None:
         super().__init__(key)
         self.key = key
         self.work = work
         self.finish = finish
         self.remote = remote
+        self.lasting = lasting

@@ -26,6 +26,10 @@ REMOTE_WORKERS = 8
 """Worker threads that wait for other machines. They are threads of their own: however long a region
 does not answer, what is on this machine is served as ever."""
 
+LASTING_WORKERS = 4
+"""Worker threads that copy images between machines. However many copies are under way, whoever needs a
+list or a file of a region gets it."""
+
 RELEASE_PATIENCE = 0.5
 """Seconds that a step which is refused because a file is open waits for the file to be closed:
 close() returns before the kernel tells of it, and behind reading ahead that may be later than the
@@ -56,6 +60,7 @@ class Steps:
     def __init__(self, workers: int = WORKERS, remote_workers: int = REMOTE_WORKERS) -> None:
         self._limiter = trio.CapacityLimiter(workers)
         self._remote_limiter = trio.CapacityLimiter(remote_workers)
+        self._lasting_limiter = trio.CapacityLimiter(LASTING_WORKERS)
         self._jobs: dict[Hashable, _Job] = {}
         self._closing: trio.Event | None = None
         self._run = 0
@@ -129,6 +134,8 @@ class Steps:
         job = self._jobs[needed.key] = _Job()
         self._run += 1
         limiter = self._remote_limiter if needed.remote else self._limiter
+        if needed.lasting:
+            limiter = self._lasting_limiter
         try:
             with trio.CancelScope(shield=True):
                 result = await trio.to_thread.run_sync(needed.work, limiter=limiter)

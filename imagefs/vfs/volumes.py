@@ -200,7 +200,8 @@ class Volumes:
         volume.committing = key
         work = partial(self._store_tree, volume, copy)
         finish = partial(_finish, volume, copy, done)
-        return NotReady(key, work, finish, remote=copy is not None or bool(volume.row.region))
+        remote = bool(volume.row.region)
+        return NotReady(key, work, finish, remote=remote, lasting=copy is not None)
 
     def check(self, volume: Volume, done: Callable[[list[str]], None]) -> NotReady:
         """The work that looks for contradictions in a volume's overlay; like `commit`."""

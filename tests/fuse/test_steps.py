@@ -11,13 +11,14 @@ import trio
 import trio.testing
 
 from imagefs.errors import Busy, Corrupt, NotReady
-from imagefs.fuse.steps import RELEASE_PATIENCE, Steps
+from imagefs.fuse.steps import LASTING_WORKERS, RELEASE_PATIENCE, Steps
 
 
 class Value:
     """Something that is loaded once and then there."""
 
-    def __init__(self, load: Callable[[], str] = lambda: "loaded") -> None:
+    def __init__(self, load: Callable[[], str] = lambda: "loaded", *, remote: bool = False) -> None:
+        self.remote = remote
         self.value: str | None = None
         self.loads = 0
         self.ended = threading.Event()
@@ -25,7 +26,7 @@ class Value:
 
     def step(self) -> str:
         if self.value is None:
-            raise NotReady("value", self._work, self._finish)
+            raise NotReady("value", self._work, self._finish, remote=self.remote)
         return self.value
 
     def _work(self) -> str:
@@ -195,8 +196,9 @@ async def test_different_keys_do_not_wait_for_each_other() -> None:
     assert loaded == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("lasting", [False, True])
 async def test_other_machines_that_do_not_answer_keep_no_local_work_waiting(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, lasting: bool
 ) -> None:
     steps, answered, hanging = Steps(workers=1, remote_workers=2), threading.Event(), 0
     started = threading.Semaphore(0)
@@ -209,15 +211,16 @@ async def test_other_machines_that_do_not_answer_keep_no_local_work_waiting(
 
     def far(name: int) -> None:
         if not answered.is_set():
-            raise NotReady(name, hang, remote=True)
+            raise NotReady(name, hang, remote=True, lasting=lasting)
 
-    for name in range(5):
+    for name in range(9):
         nursery.start_soon(steps.run, far, name)
-    for _ in range(2):
+    most = LASTING_WORKERS if lasting else 2
+    for _ in range(most):
         await trio.to_thread.run_sync(started.acquire)
-    value = Value()
+    value = Value(remote=lasting)
     assert await steps.run(value.step) == "loaded"
-    assert hanging == 2
+    assert hanging == most
     answered.set()
 
 
