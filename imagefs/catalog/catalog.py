@@ -108,8 +108,12 @@ class Catalog(Regional):
         self, account: str, name: str, sealed: Sealed, parent: str | None, now: int,
         region: str = "",
     ) -> TreeRow:  # fmt: skip
-        """Add a sealed image whose objects are durable, here or in a region; raises Exists."""
+        """Add a sealed image whose objects are durable, here or in a region; raises Exists. A listing
+        of its region may have seen it already."""
         with self._changing(durable=True):
+            seen = self._seen(account, name, region, sealed, now)
+            if seen is not None:
+                return seen
             self._refuse_taken(account, name, region)
             return self._insert(
                 Kind.IMAGE, account, region, name, State.SEALED, sealed.manifest, parent, now,
@@ -128,10 +132,14 @@ class Catalog(Regional):
     def promote(
         self, row: TreeRow, name: str, sealed: Sealed, now: int, region: str = ""
     ) -> TreeRow:
-        """Turn an instance into the sealed image `name`; raises Exists."""
+        """Turn an instance into the sealed image `name`; raises Exists. Like `publish`."""
         with self._changing(durable=True):
-            self._refuse_taken(row.account, name, region)
+            seen = self._seen(row.account, name, region, sealed, now)
+            if seen is None:
+                self._refuse_taken(row.account, name, region)
             self._replace(row)
+            if seen is not None:
+                return seen
             return self._insert(
                 Kind.IMAGE, row.account, region, name, State.SEALED, sealed.manifest,
                 row.reference, now, sealed,
@@ -267,6 +275,15 @@ class Catalog(Regional):
         )
         if not cursor.rowcount:
             raise NotFound(f"Tree {number} does not exist any more")
+
+    def _seen(
+        self, account: str, name: str, region: str, sealed: Sealed, created: int
+    ) -> TreeRow | None:
+        """The row of an image that was published in a region, when a listing was first to tell."""
+        row = self.image(account, name, region) if region else None
+        if row is None or row.state is not State.SEALED:
+            return None
+        return row if (row.manifest, row.created) == (sealed.manifest, created) else None
 
     def _refuse_taken(self, account: str, name: str, region: str) -> None:
         """Image names and aliases share one space."""

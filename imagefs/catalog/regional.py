@@ -36,24 +36,32 @@ class Regional(Shares):
         return RegionRow(*rows[0]) if rows else None
 
     def add_region(self, name: str, url: str, now: int) -> None:
-        """Get to know a region; raises Exists."""
+        """Get to know a region; raises Exists. Deleted instances of its images that were here when
+        it was forgotten are its own again, whatever its name was then."""
         with self._changing(durable=True):
             if self.region(name) is not None:
                 raise Exists(f"Region {name} exists already: choose another name")
             self._connection.execute(
                 "INSERT INTO region (name, url, created) VALUES (?, ?, ?)", (name, url, now)
             )
+            self._connection.execute(
+                "UPDATE tree SET origin = ? WHERE origin = ?", (name, forgotten(url))
+            )
 
     def remove_region(self, name: str) -> None:
         """Forget a region and what it has; raises NotFound, and Busy while something here
         needs it."""
         with self._changing(durable=True):
-            if self.region(name) is None:
+            region = self.region(name)
+            if region is None:
                 raise NotFound(f"There is no region {name}")
             self._refuse_needed(name)
             for row in self._rows("kind = 'image' AND place = ?", name):
                 self._remove(row.number)
-            self._connection.execute("DELETE FROM home WHERE region = ?", (name,))
+            # Another region may get the name, and has nothing of theirs.
+            self._connection.execute(
+                "UPDATE tree SET origin = ? WHERE origin = ?", (forgotten(region.url), name)
+            )
             self._connection.execute("DELETE FROM region WHERE name = ?", (name,))
 
     def note_refreshed(self, name: str, now: int | None, failure: str | None) -> None:
@@ -85,19 +93,25 @@ class Regional(Shares):
 
     def mirror(
         self, region: str, account: str, images: Sequence[Published], shares: Collection[Share],
-        now: int,
+        now: int, *, changed: Collection[str] = (),
     ) -> list[TreeRow]:  # fmt: skip
         """Take over what a region lists for an account: its own images, those it may see of
-        others, and who shares what with whom as far as that concerns it.
+        others, and who shares what with whom as far as that concerns it. Nothing is done about
+        its images that were `changed` since the region began to list.
 
         Returns the rows that came or went.
         """
+        left = {(account, name) for name in changed}
+        held = left | {(row.account, row.name) for row in self._drafts_of(region, account)}
         listed = {(image.account, image.name): image for image in images}
-        known = self._mirrored(region, account)
-        gone = [row for row in known if not _is_same(row, listed.get((row.account, row.name)))]
-        kept = {(row.account, row.name) for row in known} - {(r.account, r.name) for r in gone}
-        new = [image for key, image in listed.items() if key not in kept]
-        if not gone and not new and self._shares_of(region, account) == set(shares):
+        known = [row for row in self._mirrored(region, account) if _named(row) not in left]
+        gone = [row for row in known if not _is_same(row, listed.get(_named(row)))]
+        kept = {_named(row) for row in known} - {_named(row) for row in gone}
+        new = [image for key, image in listed.items() if key not in kept and key not in held]
+        # One whose image is left out can't be here.
+        told = {share for share in shares if share[:2] in listed and share[:2] not in held}
+        present = {share for share in self._shares_of(region, account) if share[:2] not in left}
+        if not gone and not new and present == told:
             return []
         with self._changing():
             for row in gone:
@@ -105,13 +119,30 @@ class Regional(Shares):
                 if row.account in (account, PUBLIC) or (row.account, row.name) in listed:
                     self._remove(row.number)
             added = list(filter(None, [self._take_over(region, image) for image in new]))
-            self._mirror_shares(region, account, set(shares), now)
+            self._mirror_shares(region, present, told, now)
         return [*gone, *added]
 
     def forget(self, row: TreeRow) -> None:
         """Remove the row of an image that its region does not have any more."""
         with self._changing():
             self._remove(row.number)
+
+    def adopt(self, region: str, image: Published, former: TreeRow | None = None) -> TreeRow:
+        """The row of an image that its region has from now on, in the place of `former`; a listing
+        may have seen it already. Raises Exists when a draft here has its name."""
+        with self._changing(durable=True):
+            present = self.living(Kind.IMAGE, image.account, region, image.name)
+            if present is None and former is not None and self.tree(former.number) is not None:
+                self._connection.execute(
+                    "UPDATE tree SET name = ? WHERE number = ?", (image.name, former.number)
+                )
+                return self._present(former.number)
+            row = self._take_over(region, image)
+            if row is None:
+                raise Exists(f"A draft here is called {image.name}, too: rename that one")
+            if former is not None:
+                self._remove(former.number)
+            return row
 
     def mark_used(self, row: TreeRow) -> None:
         """An image was copied: it cannot become a draft again."""
@@ -127,6 +158,19 @@ class Regional(Shares):
         if used:
             shown = ", ".join(sorted(f"{row.kind} {row.reference}" for row in used[:3]))
             raise Busy(f"Region {name} is needed here by {shown}: remove that first")
+        homes = self._fetch("SELECT account FROM home WHERE region = ? ORDER BY account", name)
+        if homes:
+            shown = ", ".join(account for (account,) in homes[:3])
+            raise Busy(
+                f"Region {name} is the home region of {shown}: mount without `--region` first"
+            )
+
+    def _drafts_of(self, region: str, account: str) -> list[TreeRow]:
+        """Drafts here that are seen in the place of images of their names."""
+        return self._rows(
+            "kind = 'image' AND place = ? AND state = 'draft' AND account = ? AND deleted IS NULL",
+            region, account,
+        )  # fmt: skip
 
     def _mirrored(self, region: str, account: str) -> list[TreeRow]:
         """What the last listing for this account said."""
@@ -159,8 +203,9 @@ class Regional(Shares):
         )  # fmt: skip
         return {(owner, name, grantee) for owner, name, grantee in rows}
 
-    def _mirror_shares(self, region: str, account: str, listed: set[Share], now: int) -> None:
-        present = self._shares_of(region, account)
+    def _mirror_shares(
+        self, region: str, present: set[Share], listed: set[Share], now: int
+    ) -> None:
         for owner, name, grantee in present - listed:
             self._connection.execute(
                 "DELETE FROM share WHERE grantee = ? AND image IN (SELECT number FROM tree WHERE"
@@ -174,6 +219,21 @@ class Regional(Shares):
                 " state = 'sealed' AND account = ? AND place = ? AND name = ? AND deleted IS NULL",
                 (grantee, now, owner, region, name),
             )
+
+
+def forgotten(url: str) -> str:
+    """The `origin` of deleted instances whose region was at this place and is not known any more:
+    no name of a region has an `@`."""
+    return f"@{url}"
+
+
+def is_out_of_reach(row: TreeRow) -> bool:
+    """Whether it is such an instance."""
+    return row.origin.startswith(forgotten(""))
+
+
+def _named(row: TreeRow) -> tuple[str, str]:
+    return row.account, row.name
 
 
 def _is_same(row: TreeRow, image: Published | None) -> bool:

@@ -74,9 +74,15 @@ class Shares(Trees):
     def remove_grantee(self, account: str, name: str) -> None:
         """Give up sharing with an account; raises NotFound, and NotEmpty while images are shared."""
         with self._changing():
-            shared = self.shared_to(account, name)
+            shared = self._rows(
+                "account = ? AND deleted IS NULL AND number IN"
+                " (SELECT image FROM share WHERE grantee = ?) ORDER BY place, name",
+                account, name,
+            )  # fmt: skip
             if shared:
-                names = ", ".join(row.name for row in shared)
+                names = ", ".join(
+                    f"{row.name} in region {row.place}" if row.place else row.name for row in shared
+                )
                 raise NotEmpty(f"{account} shares with {name}: {names}")
             cursor = self._connection.execute(
                 "DELETE FROM grantee WHERE account = ? AND name = ?", (account, name)

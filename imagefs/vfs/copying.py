@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from imagefs.catalog import TreeRow
 from imagefs.catalog.rows import Sealed
-from imagefs.model import TreeNumber
 
 
 class Copying:
@@ -18,7 +18,7 @@ class Copying:
 
     def __init__(
         self,
-        source: TreeNumber | None,
+        source: TreeRow | None,
         region: str,
         name: str,
         run: Callable[[Copying, Sealed], None],
@@ -37,6 +37,11 @@ class Copying:
 
     def __repr__(self) -> str:
         return f"<Copying {self.name} to {self.region or 'the store'}: {self.state}>"
+
+    @property
+    def origin(self) -> str:
+        """The region that has what is copied; empty: the store itself."""
+        return "" if self.source is None else self.source.region
 
     @property
     def state(self) -> str:

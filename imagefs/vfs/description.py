@@ -6,13 +6,12 @@ Steps, as those of `Lifecycle`, which has one of these. Nothing here changes any
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from imagefs.catalog import Catalog, Kind, State, TreeRow
-from imagefs.catalog.rows import Sealed
 from imagefs.errors import Corrupt, IOFailure
-from imagefs.model import ObjectId
 from imagefs.region.values import Image
 from imagefs.vfs.copying import Copying
 from imagefs.vfs.information import (
@@ -50,7 +49,10 @@ class Descriptions:
 
     def images(self, deleted: bool = False) -> list[ImageInformation]:
         """All images and aliases of the home region, or the deleted images."""
-        listed = self._images_of(self._regions.home, deleted)
+        home = self._regions.home
+        self._regions.refresh(home, AT_ONCE)
+        gone = self._regions.deleted([home]) if deleted else {}
+        listed = self._images_of(home, deleted, gone)
         if not deleted:
             listed += [
                 ImageInformation(
@@ -66,10 +68,9 @@ class Descriptions:
         """All images of the regions that are not the home region, or the deleted images."""
         places = ["", *(row.name for row in self._catalog.regions())]
         away = [place for place in places if place != self._regions.home]
-        # All are asked before any is told of: what is asked last may need asking anew by then.
-        for place in away:
-            self._regions.refresh(place, AT_ONCE)
-        return [image for place in away for image in self._images_of(place, deleted)]
+        self._regions.refresh_all(away)
+        gone = self._regions.deleted(away) if deleted else {}
+        return [image for place in away for image in self._images_of(place, deleted, gone)]
 
     def instances(self, deleted: bool = False) -> list[InstanceInformation]:
         """All instances, or the deleted ones."""
@@ -106,13 +107,14 @@ class Descriptions:
 
     # -- inside -------------------------------------------------------------------------
 
-    def _images_of(self, region: str, deleted: bool) -> list[ImageInformation]:
-        self._regions.refresh(region, AT_ONCE)
-        gone = self._regions.deleted(region) if deleted and region else []
+    def _images_of(
+        self, region: str, deleted: bool, gone: Mapping[str, Sequence[Image]]
+    ) -> list[ImageInformation]:
         rows = self._catalog.images(self._account, deleted=deleted, region=region)
         told = [self.image(row) for row in rows]
         if deleted:
-            return told + [self._placed(_describe_deleted(image), region) for image in gone]
+            of_region = map(_describe_deleted, gone.get(region, ()))
+            return told + [self._placed(image, region) for image in of_region]
         names = {row.name for row in rows}
         return told + [
             self._placed(self._describe_copy(copying), region)
@@ -130,7 +132,7 @@ class Descriptions:
 
     def _describe_copy(self, copying: Copying) -> ImageInformation:
         """What is told of an image that is on its way to a region."""
-        source = None if copying.source is None else self._catalog.tree(copying.source)
+        source = copying.source
         return ImageInformation(
             reference=copying.name, name=copying.name, owner=self._account, kind="custom",
             state=copying.state, digest=None, created=source.created if source else 0,
@@ -153,12 +155,6 @@ class Descriptions:
             return None, None, None
         finally:
             self._volumes.release(volume)
-
-
-def sealed_of(image: Image) -> Sealed:
-    """The tree and figures of an image as its region describes it."""
-    described = image.descriptor
-    return Sealed(ObjectId(described.manifest), described.entries, described.bytes, 0)
 
 
 def _describe_deleted(image: Image) -> ImageInformation:

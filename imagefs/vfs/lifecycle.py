@@ -19,6 +19,7 @@ from imagefs.catalog.reference import (
     check_name,
     parse,
 )
+from imagefs.catalog.regional import forgotten, is_out_of_reach
 from imagefs.catalog.rows import Sealed
 from imagefs.errors import (
     Busy,
@@ -32,10 +33,11 @@ from imagefs.errors import (
 from imagefs.model import ROOT_INO, NodeId, ObjectId
 from imagefs.region.values import Plan
 from imagefs.vfs.copying import Copying
-from imagefs.vfs.description import Descriptions, sealed_of
+from imagefs.vfs.description import Descriptions
 from imagefs.vfs.information import ImageInformation, Information, InstanceInformation
 from imagefs.vfs.inspection import Inspection
 from imagefs.vfs.node import node_id
+from imagefs.vfs.publishing import Publishing
 from imagefs.vfs.references import References, image_reference
 from imagefs.vfs.regions import AT_ONCE, RegionalImages
 from imagefs.vfs.sharing import Sharing
@@ -60,6 +62,7 @@ class Lifecycle(References):
         self._volumes = volumes
         self._clock = clock
         self.regions.changed = self._changed_elsewhere
+        self.publishing = Publishing(catalog, regions, account, clock)
         self.descriptions = Descriptions(catalog, volumes, self.sharing, regions, account)
         self._results: dict[Hashable, Any] = {}
         self.inspection = Inspection(catalog, volumes, account)
@@ -78,6 +81,7 @@ class Lifecycle(References):
         """A new empty draft, to be published in a region; raises InvalidName, Exists."""
         name = check_image_name(name)
         self.regions.refresh(region, AT_ONCE)
+        self.regions.require_free(region, name)
         self._volumes.tree(None)
         return self._catalog.create_draft(self._account, name, self._clock(), region)
 
@@ -128,6 +132,8 @@ class Lifecycle(References):
     def unseal(self, row: TreeRow) -> TreeRow:
         """Turn an image that was never used back into a draft; raises ReadOnly, Busy."""
         self.sharing.require_own(row, "made a draft")
+        # The kernel may have looked the image up before it was used.
+        row = self._catalog.tree(row.number) or row
         if row.used or row.place:
             raise ReadOnly(f"Image {row.reference} was used and stays sealed")
         volume = self._volumes.in_use(row.number)
@@ -143,10 +149,20 @@ class Lifecycle(References):
     def rename_image(self, row: TreeRow, name: bytes | str) -> None:
         """Give an image another name; raises InvalidName, Exists."""
         name = check_image_name(name)
-        if _is_published(row) and name != row.name:
-            self._refuse_taken(name, row.place)
-            self.regions.rename(row, name)
-        self._renamed(row, name)
+        self.regions.require_free(row.place, name)
+        if not _is_published(row) or name == row.name:
+            self._renamed(row, name)
+            return
+        self._refuse_taken(name, row.place)
+
+        def done(renamed: TreeRow) -> None:
+            volume = self._volumes.in_use(row.number)
+            if volume is not None and renamed.number == row.number:
+                volume.row = renamed
+            elif volume is not None:
+                self._volumes.supersede(volume, remove=False, successor=renamed)
+
+        raise self.publishing.rename(row, name, done)
 
     def copy(self, reference: str, region: str) -> ImageInformation:
         """Copy an image of one's own to a region, or from one to the store itself, sealing it
@@ -210,7 +226,7 @@ class Lifecycle(References):
                     f"Instance name {name} is the name of an entry of image {reference};"
                     " choose another (a copy of an image can't be made here)"
                 )
-        self.regions.use(image)
+        self.publishing.use(image)
         place = str(reference)
         now = self._clock()
         return self._catalog.clone(image, self._account, place, checked, now, durable=durable)
@@ -276,6 +292,11 @@ class Lifecycle(References):
     def remove(self, reference: str) -> None:
         """Delete an image or instance, whatever it holds; raises Busy, NotFound."""
         parsed = parse(reference)
+        if isinstance(parsed, ImageReference) and self._is_own(parsed):
+            gone = self.publishing.taken("delete", self._region_of(parsed), parsed.name)
+            if gone is not None:
+                self.superseded(gone)
+                return
         if self._is_alias(parsed):
             self._catalog.remove_alias(self._account, parsed.name, durable=True)
             self.alias_removed(parsed.name)
@@ -285,16 +306,14 @@ class Lifecycle(References):
         self.superseded(row)
 
     def remove_row(self, row: TreeRow, *, durable: bool = False) -> None:
-        """Like `remove`, for a name the kernel is not to be told of."""
+        """Like `remove`, for a name the kernel is not to be told of. `publishing.taken` says that a
+        published image was deleted: ask that first."""
         self.sharing.require_own(row, "deleted")
         self._withdraw(row, "deleted")
         self._refuse_shared(row)
         self.regions.require_not_copied(row)
         if _is_published(row):
-            self.regions.delete(row)
-            self._catalog.forget(row)
-            self._superseded_volume(row)
-            return
+            raise self.publishing.delete(row, self._superseded_volume)
         now = self._clock()
         self._volumes.freeing(lambda: self._catalog.delete(row, now, durable=durable))
         self._superseded_volume(row)
@@ -307,13 +326,18 @@ class Lifecycle(References):
         else:
             self._require_own_name(parsed)
             kind, place, name = Kind.IMAGE, self._region_of(parsed), parsed.name
+            back = self.publishing.taken("undelete", place, name)
+            if back is not None:
+                return self.descriptions.image(back)
         row = self._catalog.last_deleted(kind, self._account, place, name)
         if row is None and kind is Kind.IMAGE and place:
-            return self._undelete_published(place, name)
+            self._refuse_taken(name, place)
+            raise self.publishing.undelete(place, name, self.superseded)
         if row is None:
             raise NotFound(
                 f"Nothing deleted bears the name {reference}; `imagefs ls --deleted` lists what does"
             )
+        self._require_reachable(row)
         self._volumes.tree(row.manifest)
         try:
             row = self._catalog.undelete(row)
@@ -360,12 +384,17 @@ class Lifecycle(References):
         self.share_row(row, grantees)
         return self.descriptions.image(row)
 
-    def share_row(self, row: TreeRow, grantees: Sequence[str]) -> None:
-        """Like `share`."""
+    def share_row(self, row: TreeRow, grantees: Sequence[str], *, anew: bool = False) -> None:
+        """Like `share`; `anew`: raises Exists when one of these has it already."""
         self.sharing.require_own(row, "shared")
         checked = [self.sharing.check_grantee(grantee) for grantee in grantees]
         self.require_sealed(row)
-        self.regions.share(row, checked)
+        if self.publishing.taken("share", row.place, row.name, tuple(checked)):
+            return
+        if anew:
+            self.sharing.refuse_shared(row, checked)
+        if row.place:
+            raise self.publishing.share(row, checked)
         self.sharing.share(row, checked)
 
     def unshare(self, reference: str, grantees: Sequence[str]) -> ImageInformation:
@@ -377,7 +406,11 @@ class Lifecycle(References):
     def unshare_row(self, row: TreeRow, grantees: Sequence[str]) -> None:
         """Like `unshare`."""
         self.sharing.require_own(row, "shared")
-        self.regions.unshare(row, grantees)
+        if self.publishing.taken("unshare", row.place, row.name, tuple(grantees)):
+            return
+        if row.place:
+            self.sharing.require_shared(row, grantees)
+            raise self.publishing.unshare(row, grantees)
         self.sharing.unshare(row, grantees)
 
     # -- inside -------------------------------------------------------------------------
@@ -410,17 +443,6 @@ class Lifecycle(References):
             raise InvalidArgument(f"Image {row.name} is in region {region}: it needs no copy there")
         return row, place
 
-    def _undelete_published(self, region: str, name: str) -> Information:
-        """Bring back an image that was deleted in a region."""
-        self._refuse_taken(name, region)
-        image = self.regions.undelete(region, name)
-        described = image.descriptor
-        row = self._catalog.publish(
-            self._account, name, sealed_of(image), described.parent, described.created, region
-        )
-        self.superseded(row)
-        return self.descriptions.image(row)
-
     def _withdraw(self, row: TreeRow, what: str) -> None:
         """Raise Busy unless the volume may go."""
         volume = self._volumes.in_use(row.number)
@@ -443,6 +465,15 @@ class Lifecycle(References):
         new = self._catalog.rename(row, name)
         if volume is not None:
             volume.row = new
+
+    def _require_reachable(self, row: TreeRow) -> None:
+        """Raise NotFound for an instance whose region was forgotten: nobody has its image."""
+        if is_out_of_reach(row):
+            url = row.origin.removeprefix(forgotten(""))
+            raise NotFound(
+                f"Instance {row.reference} needs the region at {url}, which is not known any more:"
+                f" `imagefs region add NAME {url}` first"
+            )
 
     def _refuse_shared(self, row: TreeRow) -> None:
         """Raise Busy while an image is shared: others count on it."""

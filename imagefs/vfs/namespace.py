@@ -13,11 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from imagefs.catalog import Catalog, Kind, TreeRow
-from imagefs.catalog.reference import (
-    ImageReference,
-    check_image_name,
-    parse_image,
-)
+from imagefs.catalog.reference import ImageReference, check_image_name, parse_image
 from imagefs.errors import (
     Exists,
     ImagefsError,
@@ -248,6 +244,8 @@ class Namespace:
             self._catalog.remove_grantee(self._account, name.decode(errors="surrogateescape"))
             self.touch()
             return
+        if self._was_done("delete", parent, name):
+            return
         row = self._row(parent, name)
         if row.kind is Kind.INSTANCE:
             self._volumes.open(row).overlay.require_empty(ROOT_INO)
@@ -313,6 +311,13 @@ class Namespace:
             raise NotFound(f"{text} does not exist in {parent.kind.value}")
         return row
 
+    def _was_done(self, what: str, parent: Place, *names: bytes) -> bool:
+        """Whether a region has just done that: then there is nothing left to be found."""
+        if parent.kind not in (PlaceKind.IMAGES, PlaceKind.REGION):
+            return False
+        texts = [name.decode(errors="surrogateescape") for name in names]
+        return self._lifecycle.publishing.taken(what, self._region_of(parent), *texts) is not None
+
     def _is_alias(self, name: bytes) -> bool:
         try:
             text = name.decode()
@@ -332,6 +337,8 @@ class Namespace:
     def _rename_tree(self, parent: Place, name: bytes, new_parent: Place, new_name: bytes) -> None:
         """The contract's moves; those that would need a copy behind one's back are refused."""
         if parent == new_parent:
+            if self._was_done("rename", parent, name, new_name):
+                return
             row = self._row(parent, name)
             if row.kind is Kind.IMAGE:
                 self._lifecycle.rename_image(row, new_name)
@@ -422,9 +429,7 @@ class Namespace:
         row = self._image(places.IMAGES, text)
         if row is None:
             raise InvalidArgument(f"There is no image {text} to share")
-        if parent.name in self._catalog.shared_with(row.number):
-            raise Exists(f"Image {text} is shared with {parent.name} already")
-        self._lifecycle.share_row(row, [parent.name])
+        self._lifecycle.share_row(row, [parent.name], anew=True)
         self.touch()
         return self.entry(self._dynamic_place(PlaceKind.SHARED_IMAGE, f"{parent.name}/{text}"))
 

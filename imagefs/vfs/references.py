@@ -89,6 +89,8 @@ class References:
     def _is_alias(self, reference: ImageReference | InstanceReference) -> bool:
         if isinstance(reference, InstanceReference) or not self._is_own(reference):
             return False
+        if reference.region is not None:
+            return False  # aliases are in images/ alone
         return self._catalog.alias(self._account, reference.name) is not None
 
     def _require_own_name(self, reference: ImageReference) -> None:
@@ -110,6 +112,7 @@ class References:
     def _refuse_taken(self, name: str, region: str) -> None:
         """Say early that a name is taken, before work is done for nothing."""
         self.regions.refresh(region, AT_ONCE)
+        self.regions.require_free(region, name)
         taken = self._catalog.image(self._account, name, region)
         if taken or self._catalog.alias(self._account, name):
             raise Exists(f"Image {name} exists already: choose another name")

@@ -9,30 +9,31 @@ for the store itself, which users call `local`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from imagefs.catalog import Catalog, TreeRow
-from imagefs.catalog.reference import check_image_name, check_name
-from imagefs.catalog.rows import Published, RegionRow, Sealed
+from imagefs.catalog.reference import check_name
+from imagefs.catalog.rows import RegionRow, Sealed
 from imagefs.disk import Disk
 from imagefs.errors import (
     Busy,
     Exists,
     ImagefsError,
     InvalidArgument,
-    InvalidName,
     NotFound,
     NotPermitted,
     NotReady,
 )
-from imagefs.model import SECOND, ObjectId
+from imagefs.model import SECOND
+from imagefs.region.complaints import Complaints
 from imagefs.region.values import GcReport, Image, Listing, Plan
 from imagefs.store import Store
 from imagefs.vfs.copying import Copying
+from imagefs.vfs.listed import images_of, shares_of
 
 if TYPE_CHECKING:
     from imagefs.region.region import Region, Regions
@@ -66,9 +67,11 @@ class RegionInformation(msgspec.Struct, frozen=True):
 
 
 class _Look(msgspec.Struct, frozen=True):
-    """When (ns) a region was asked for its images last, and whether it answered."""
+    """When (ns) a region was asked for its images last, how long (ns) that took, and whether it
+    answered."""
 
     at: int
+    took: int
     failed: bool
 
 
@@ -98,9 +101,13 @@ class RegionalImages:
         self._looks: dict[str, _Look] = {}
         self._wanted: set[str] = set()
         """Regions that did not answer the last time, and were needed since."""
-        self._used: set[tuple[str, ObjectId]] = set()
+        self._changes = 0
+        self._changed: dict[tuple[str, str], int] = {}
+        """Region and name of images that this account changed, and the number of the change."""
         self._results: dict[Hashable, Any] = {}
         self._copies: dict[tuple[str, str], Copying] = {}
+        self._ending = False
+        self._complaints = Complaints(log, "names")
         if catalog.regions():
             self._all()
 
@@ -166,6 +173,9 @@ class RegionalImages:
             raise InvalidArgument(f"{LOCAL} is the store itself: it cannot be forgotten")
         if name == self.home:
             raise Busy(f"Region {name} is mounted as the home of {self._account}: end that first")
+        for copying in self._copies.values():
+            if name in (copying.region, copying.origin):
+                raise Busy(f"Image {copying.name} is being copied to or from region {name}")
         self._catalog.remove_region(name)
         self._looks.pop(name, None)
         self._wanted.discard(name)
@@ -187,6 +197,20 @@ class RegionalImages:
         elif look is None or look.at + within <= self._now():
             raise self._ask(region)
 
+    def refresh_all(self, regions: Sequence[str]) -> None:
+        """Raise NotReady until what is known of all of these is about as new as it can be."""
+        # What was asked first is as old by the end as asking all the others takes.
+        looks = [self._looks[region] for region in regions if region in self._looks]
+        within = AT_ONCE + 2 * sum(look.took for look in looks)
+        for region in regions:
+            self.refresh(region, within)
+
+    def changed_names(self, region: str, names: Iterable[str]) -> None:
+        """To be told of images that this account changed: what a region lists that began to do so
+        before says nothing about them."""
+        self._changes += 1
+        self._changed.update({(region, name): self._changes for name in names})
+
     def next_due(self) -> int | None:
         """When (ns) `due` has something; None for not before a region is needed."""
         return min((self._looks[region].at + RETRY_AFTER for region in self._wanted), default=None)
@@ -207,77 +231,62 @@ class RegionalImages:
         return look is None or look.at + lasting <= self._now()
 
     def _ask_if_older(self, region: str, lasting: int) -> None:
-        if self._is_older(region, lasting) and self._catalog.region(region) is not None:
+        if self._catalog.region(region) is None:  # another process has forgotten it
+            self._wanted.discard(region)
+        elif self._is_older(region, lasting):
             raise self._ask(region)
 
     def _ask(self, region: str) -> NotReady:
-        listing = partial(_result_of, partial(self.open(region).listing, self._account))
-        finish = partial(self._listed, region)
+        asked = self.open(region)
+        listing = partial(_result_of, partial(asked.listing, self._account))
+        finish = partial(self._listed, asked, self._now(), self._changes)
         return NotReady(("refresh", region), listing, finish, remote=True)
 
-    def deleted(self, region: str) -> list[Image]:
-        """The account's images that were deleted in a region and can be brought back."""
-        return self.once(("deleted", region), partial(self.open(region).deleted, self._account))
+    def deleted(self, regions: Iterable[str]) -> dict[str, list[Image]]:
+        """The account's images that were deleted in each of these regions and can be brought
+        back."""
+        keys = {region: ("deleted", region) for region in regions if region}
+        # None is taken before all are there: else they would be asked for anew.
+        for region, key in keys.items():
+            if key not in self._results:
+                self.once(key, partial(self.open(region).deleted, self._account))
+        return {region: self._results.pop(key) for region, key in keys.items()}
 
-    def _listed(self, region: str, listing: Listing | ImagefsError) -> None:
+    def _listed(
+        self, asked: Region, began: int, changes: int, listing: Listing | ImagefsError
+    ) -> None:
+        region, now = asked.name, self._now()
+        known = self._catalog.region(region)
+        if known is None or known.url != asked.url:
+            return  # it was forgotten meanwhile
         before = self._looks.get(region)
         self._wanted.discard(region)
         failed = isinstance(listing, ImagefsError)
-        self._looks[region] = _Look(self._now(), failed)
+        self._looks[region] = _Look(now, max(0, now - began), failed)
         if isinstance(listing, ImagefsError):
             if before is None or not before.failed:
                 log.warning("Region %s cannot be listed: %s", region, listing)
             self._catalog.note_refreshed(region, None, str(listing))
             return
-        shares = [(share.owner, share.name, share.grantee) for share in listing.shares]
         rows = self._catalog.mirror(
-            region, self._account, list(_published(listing.images)), shares, self._now()
-        )
+            region, self._account, images_of(listing, self._complaints),
+            shares_of(listing, self._complaints), now,
+            changed=self._changed_since(region, changes),
+        )  # fmt: skip
         if rows:
             self.changed(rows)
-        known = self._catalog.region(region)
-        if known is not None and _is_news(known, self._now()):
-            self._catalog.note_refreshed(region, self._now(), None)
+        if _is_news(known, now):
+            self._catalog.note_refreshed(region, now, None)
+
+    def _changed_since(self, region: str, changes: int) -> set[str]:
+        """The images of a region that were changed after so many changes; those before are
+        forgotten, because one listing at a time is under way."""
+        for key, change in list(self._changed.items()):
+            if key[0] == region and change <= changes:
+                del self._changed[key]
+        return {name for where, name in self._changed if where == region}
 
     # -- what is done to them -----------------------------------------------------------
-
-    def use(self, image: TreeRow) -> None:
-        """Raise NotReady until the region knows that this store has instances of the image, so
-        that it keeps what they need even when the image is deleted there."""
-        key = (image.place, image.manifest)
-        if not image.place or image.manifest is None or key in self._used:
-            return
-        if image.manifest not in self._catalog.manifests_needed(image.place):
-            region, manifest = self.open(image.place), image.manifest
-            self.once(("use", *key), partial(region.use, manifest))
-        self._used.add((image.place, image.manifest))
-
-    def delete(self, image: TreeRow) -> None:
-        """Delete a published image in its region."""
-        region = self.open(image.place)
-        self.once(("delete", image.number), partial(region.remove, image.account, image.name))
-
-    def undelete(self, region: str, name: str) -> Image:
-        """Bring back the image of that name that was deleted last."""
-        work = partial(self.open(region).undelete, self._account, name)
-        return self.once(("undelete", region, name), work)
-
-    def rename(self, image: TreeRow, name: str) -> None:
-        """Give a published image another name."""
-        work = partial(self.open(image.place).rename, image.account, image.name, name)
-        self.once(("rename", image.number, name), work)
-
-    def share(self, image: TreeRow, grantees: Sequence[str]) -> None:
-        """Share a published image with accounts of all machines."""
-        if image.place:
-            work = partial(self.open(image.place).share, image.account, image.name, grantees)
-            self.once(("share", image.number, tuple(grantees)), work)
-
-    def unshare(self, image: TreeRow, grantees: Sequence[str]) -> None:
-        """End that."""
-        if image.place:
-            work = partial(self.open(image.place).unshare, image.account, image.name, grantees)
-            self.once(("unshare", image.number, tuple(grantees)), work)
 
     def clean(self, name: str, retain: int, *, dry_run: bool) -> GcReport:
         """Remove from a region what was deleted longer than `retain` ns ago and nothing needs."""
@@ -292,7 +301,7 @@ class RegionalImages:
                 region.unuse(needed)
             return region.gc(retain, dry_run=dry_run)
 
-        return self.once(("gc", place, retain, dry_run), work)
+        return self.once(("gc", place, retain, dry_run), work, lasting=True)
 
     # -- copies -------------------------------------------------------------------------
 
@@ -302,7 +311,8 @@ class RegionalImages:
         plan: Callable[..., Plan] = (
             self.open(destination).plan if destination else self._all().plan_bringing
         )
-        return self.once(("plan", image.number, destination), partial(plan, image.manifest))
+        work = partial(plan, image.manifest)
+        return self.once(("plan", image.number, destination), work, lasting=True)
 
     def sending(
         self, source: TreeRow | None, region: str, name: str, created: int, parent: str | None
@@ -317,11 +327,16 @@ class RegionalImages:
         there = self.open(region)
 
         def send(copying: Copying, sealed: Sealed) -> None:
-            there.send(
-                self._account, name, sealed.manifest, entries=sealed.entries, size=sealed.bytes,
-                created=created, parent=parent, base=base, tell=copying.tell,
-                cancelled=copying.is_cancelled,
-            )  # fmt: skip
+            try:
+                there.send(
+                    self._account, name, sealed.manifest, entries=sealed.entries,
+                    size=sealed.bytes, created=created, parent=parent, base=base,
+                    tell=copying.tell, cancelled=copying.is_cancelled,
+                )  # fmt: skip
+            except Exists:
+                # It may be this one: published, and then came a crash, or the answer was lost.
+                if not _has(there.listing(self._account), self._account, name, sealed, created):
+                    raise
 
         return self._register(source, region, name, send)
 
@@ -352,11 +367,16 @@ class RegionalImages:
                 raise failure
             done()
 
-        return NotReady(key, work, finish, remote=True)
+        return NotReady(key, work, finish, lasting=True)
 
     def copying(self, region: str, name: str) -> Copying | None:
         """The copy under way to that name in a region."""
         return self._copies.get((region, name))
+
+    def require_free(self, region: str, name: str) -> None:
+        """Raise Busy while a copy to that name is under way."""
+        if (region, name) in self._copies:
+            raise Busy(f"Image {name} is being copied to {region or LOCAL} already")
 
     def copies(self, region: str) -> list[Copying]:
         """The copies under way to a region."""
@@ -365,7 +385,7 @@ class RegionalImages:
     def require_not_copied(self, row: TreeRow) -> None:
         """Raise Busy while an image is being copied."""
         for copying in self._copies.values():
-            if copying.source == row.number:
+            if copying.source is not None and copying.source.number == row.number:
                 raise Busy(
                     f"Image {row.name} can't be deleted while it is copied to"
                     f" {copying.region or LOCAL}: wait for that, or end it"
@@ -373,18 +393,19 @@ class RegionalImages:
 
     def progress(self, name: str, image: str) -> tuple[int, int] | None:
         """Bytes that have arrived, and how many there are to be, of the copy under way to that
-        name in a region; None if there is none."""
-        copying = self.copying(self.named(name), image)
+        name in a region; None if there is none. Any thread."""
+        copying = self.copying("" if name == LOCAL else name, image)
         return None if copying is None else (copying.done, copying.total)
 
     def end(self, name: str, image: str) -> None:
-        """End the copy under way to that name in a region, if there is one."""
-        copying = self.copying(self.named(name), image)
+        """End the copy under way to that name in a region, if there is one. Any thread."""
+        copying = self.copying("" if name == LOCAL else name, image)
         if copying is not None:
             copying.cancel()
 
     def cancel(self) -> None:
-        """End all copies that are under way."""
+        """End all copies that are under way, and those that would begin from now on."""
+        self._ending = True
         for copying in list(self._copies.values()):
             copying.cancel()
 
@@ -393,11 +414,15 @@ class RegionalImages:
         run: Callable[[Copying, Sealed], None],
     ) -> Copying:  # fmt: skip
         key = (region, name)
-        if key in self._copies:
-            raise Busy(f"Image {name} is being copied to {region or LOCAL} already")
-        number = None if source is None else source.number
-        copying = Copying(number, region, name, run, partial(self._copies.pop, key, None))
-        self._copies[key] = copying
+        self.require_free(region, name)
+
+        def over() -> None:
+            del self._copies[key]
+            self.changed_names(region, [name])
+
+        copying = self._copies[key] = Copying(source, region, name, run, over)
+        if self._ending:
+            copying.cancel()
         return copying
 
     # -- parts --------------------------------------------------------------------------
@@ -409,12 +434,14 @@ class RegionalImages:
             raise NotFound(f"There is no region {name} any more")
         return self._all().open(name, row.url)
 
-    def once(self, key: Hashable, work: Callable[[], T]) -> T:
-        """The result of work that takes a region: raises NotReady with it first."""
+    def once(self, key: Hashable, work: Callable[[], T], *, lasting: bool = False) -> T:
+        """The result of work that takes a region, and changes nothing that a listing tells of:
+        raises NotReady with it first."""
         if key in self._results:
             result: T = self._results.pop(key)
             return result
-        raise NotReady(key, work, partial(self._results.__setitem__, key), remote=True)
+        finish = partial(self._results.__setitem__, key)
+        raise NotReady(key, work, finish, remote=True, lasting=lasting)
 
     def _is_done(self, key: Hashable) -> bool:
         done = key in self._results
@@ -432,19 +459,12 @@ class RegionalImages:
         return self._regions
 
 
-def _published(images: Iterable[Image]) -> Iterator[Published]:
-    """The images whose names can be names here: what a region lists is not to be trusted."""
-    for image in images:
-        described = image.descriptor
-        try:
-            account, name = check_name(image.account), check_image_name(image.name)
-        except InvalidName as error:
-            log.warning("An image of a region is left out: %s", error)
-            continue
-        yield Published(
-            account, name, ObjectId(described.manifest), described.entries, described.bytes,
-            described.created, described.parent,
-        )  # fmt: skip
+def _has(listing: Listing, account: str, name: str, sealed: Sealed, created: int) -> bool:
+    wanted = (account, name, sealed.manifest, created)
+    return any(
+        (image.account, image.name, image.descriptor.manifest, image.descriptor.created) == wanted
+        for image in listing.images
+    )
 
 
 def _is_news(row: RegionRow, now: int) -> bool:

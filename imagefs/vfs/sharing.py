@@ -13,7 +13,7 @@ import msgspec
 
 from imagefs.catalog import PUBLIC, Catalog, TreeRow
 from imagefs.catalog.reference import ImageReference, check_name
-from imagefs.errors import InvalidArgument, NotFound, NotPermitted
+from imagefs.errors import Exists, InvalidArgument, NotFound, NotPermitted
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -112,6 +112,19 @@ class Sharing:
         InvalidName."""
         self.require_own(row, "shared")
         self._catalog.unshare(row, [check_name(name) for name in grantees])
+
+    def refuse_shared(self, row: TreeRow, grantees: Sequence[str]) -> None:
+        """Raise Exists with the first of these with whom an image is shared."""
+        for grantee in self._catalog.shared_with(row.number):
+            if grantee in grantees:
+                raise Exists(f"Image {row.reference} is shared with {grantee} already")
+
+    def require_shared(self, row: TreeRow, grantees: Sequence[str]) -> None:
+        """Raise NotFound with the first of these with whom an image is not shared."""
+        shared = self._catalog.shared_with(row.number)
+        for grantee in grantees:
+            if check_name(grantee) not in shared:
+                raise NotFound(f"Image {row.reference} is not shared with {grantee}")
 
     def check_grantee(self, name: str | bytes) -> str:
         """Return the name of an account to share with; raises InvalidName, InvalidArgument."""

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from imagefs.catalog import Catalog, Kind, State, TreeRow
+from imagefs.catalog.regional import is_out_of_reach
 from imagefs.disk import Disk
 from imagefs.errors import Corrupt, IOFailure
 from imagefs.model import ObjectId
@@ -167,7 +168,8 @@ class Verification:
 
     def _check_overlays(self, rows: list[TreeRow], trees: TreeCheck) -> Iterator[Problem]:
         for row in rows:
-            if row.state is not State.SEALED and self._is_checked(row):
+            # Without its region, nobody can tell anything of an instance that was deleted.
+            if row.state is not State.SEALED and self._is_checked(row) and not is_out_of_reach(row):
                 yield from _bounded([self._called(row)], self._check_overlay(row, trees))
 
     def _check_overlay(self, row: TreeRow, trees: TreeCheck) -> Iterator[Problem]:

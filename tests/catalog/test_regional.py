@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from imagefs.catalog import Catalog
-from imagefs.catalog.rows import Published, TreeRow
-from imagefs.errors import Busy, Exists, NotFound
+from imagefs.catalog.rows import Published, Sealed, TreeRow
+from imagefs.errors import Busy, Exists, NotEmpty, NotFound
 from imagefs.model import ObjectId
 
 ONE, TWO = ObjectId(b"1" * 32), ObjectId(b"2" * 32)
@@ -103,7 +103,71 @@ def test_a_region_that_is_needed_is_not_forgotten(catalog: Catalog) -> None:
         catalog.remove_region("eu")
     assert catalog.reset(instance, 4).origin == "eu"
     catalog.delete(catalog.instance("ann", "web", "one"), 5)  # type: ignore[arg-type]
-    assert catalog.home("ann") == "eu"
+    with pytest.raises(Busy, match="home region of ann"):
+        catalog.remove_region("eu")
+    catalog.set_home("ann", "")
     catalog.remove_region("eu")
-    assert catalog.home("ann") == ""
     assert catalog.images("ann", region="eu") == []
+
+
+def test_deleted_instances_belong_to_a_place_and_not_to_a_name(catalog: Catalog) -> None:
+    (image,) = catalog.mirror("eu", "ann", [published("web")], [], 2)
+    (instance,) = catalog.clone(image, "ann", "web", ["one"], 3)
+    catalog.delete(instance, 5)
+    catalog.remove_region("eu")
+    catalog.add_region("eu", "file:///another", 6)
+    assert catalog.manifests_needed("eu") == set()
+    catalog.add_region("us", "file:///eu", 7)
+    assert catalog.manifests_needed("us") == {ONE}
+    assert catalog.undelete(instance).origin == "us"
+
+
+def test_a_listing_that_began_before_a_change_says_nothing_about_it(catalog: Catalog) -> None:
+    catalog.mirror("eu", "ann", [published("web"), published("db")], [], 2)
+    stale = [published("web"), published("old")]
+    shares = [("ann", "web", "bob"), ("ann", "old", "bob")]
+    rows = catalog.mirror("eu", "ann", stale, shares, 3, changed=["db", "old"])
+    assert rows == []
+    assert names(catalog.images("ann", region="eu")) == ["db of ann", "web of ann"]
+    assert names(catalog.shared_to("ann", "bob", "eu")) == ["web of ann"]
+
+
+def test_what_a_listing_saw_first_is_what_was_published(catalog: Catalog) -> None:
+    (seen,) = catalog.mirror("eu", "ann", [published("web")], [], 2)
+    sealed = Sealed(ONE, 3, 10, 7)
+    assert catalog.publish("ann", "web", sealed, None, 5, "eu") == seen
+    with pytest.raises(Exists):
+        catalog.publish("ann", "web", sealed, None, 6, "eu")
+    (instance,) = catalog.clone(seen, "ann", "web", ["one"], 3)
+    (other,) = catalog.mirror("eu", "ann", [published("web"), published("next")], [], 4)
+    assert catalog.promote(instance, "next", sealed, 5, "eu") == other
+    assert catalog.instances("ann") == []
+
+
+def test_images_are_adopted_whatever_a_listing_has_seen(catalog: Catalog) -> None:
+    (web,) = catalog.mirror("eu", "ann", [published("web")], [], 2)
+    renamed = catalog.adopt("eu", published("web2"), web)
+    assert renamed.number == web.number
+    catalog.mirror("eu", "ann", [published("web2"), published("web3")], [], 3)
+    seen = catalog.adopt("eu", published("web3"), renamed)
+    assert names(catalog.images("ann", region="eu")) == ["web3 of ann"]
+    catalog.forget(seen)
+    assert catalog.adopt("eu", published("web4"), seen).name == "web4"
+    catalog.create_draft("ann", "draft", 4, "eu")
+    with pytest.raises(Exists):
+        catalog.adopt("eu", published("draft"))
+
+
+def test_a_draft_in_the_way_of_an_image_costs_no_transactions(catalog: Catalog) -> None:
+    catalog.create_draft("ann", "web", 1, "eu")
+    catalog.mirror("eu", "ann", [published("web")], [("ann", "web", "bob")], 2)
+    before = catalog.changes
+    assert catalog.mirror("eu", "ann", [published("web")], [("ann", "web", "bob")], 3) == []
+    assert catalog.changes == before
+    assert catalog.grantees("ann") == []
+
+
+def test_whom_images_of_any_region_are_shared_with_stays_known(catalog: Catalog) -> None:
+    catalog.mirror("eu", "ann", [published("web")], [("ann", "web", "bob")], 2)
+    with pytest.raises(NotEmpty, match="web in region eu"):
+        catalog.remove_grantee("ann", "bob")
