@@ -8,14 +8,17 @@ no listing touches them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 
+from imagefs.catalog import schema
 from imagefs.catalog.rows import Kind, Published, RegionRow, Sealed, State, TreeRow
 from imagefs.catalog.shares import PUBLIC, Shares
 from imagefs.errors import Busy, Exists, NotFound
 from imagefs.model import ObjectId
 
 _REGIONS = "SELECT name, url, created, refreshed, failure FROM region"
+_NEEDED = "SELECT DISTINCT manifest FROM tree WHERE origin = ?"
 
 Share = tuple[str, str, str]
 """Owner, image's name, grantee."""
@@ -86,7 +89,13 @@ class Regional(Shares):
 
     def manifests_needed(self, region: str) -> set[ObjectId]:
         """The trees of a region that instances here stand on, deleted ones too."""
-        rows = self._fetch("SELECT DISTINCT manifest FROM tree WHERE origin = ?", region)
+        rows = self._fetch(_NEEDED, region)
+        return {ObjectId(manifest) for (manifest,) in rows}
+
+    def manifests_needed_now(self, region: str) -> set[ObjectId]:
+        """Like `manifests_needed`, for any thread: reads what is committed, in all processes."""
+        with self._mapped_errors(), contextlib.closing(schema.connect(self._path)) as connection:
+            rows = connection.execute(_NEEDED, (region,)).fetchall()
         return {ObjectId(manifest) for (manifest,) in rows}
 
     # -- their images -------------------------------------------------------------------

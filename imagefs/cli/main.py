@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import imagefs
+from imagefs.cli import text
 from imagefs.errors import EXIT_FAILED, EXIT_USAGE, ImagefsError
 
 _COMMANDS = {
@@ -124,4 +125,5 @@ def _trace(arguments: Sequence[str] | None) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"imagefs: {message}", file=sys.stderr)
+    lines = map(text.safe, message.splitlines() or [""])
+    print("imagefs: " + "\n".join(lines), file=sys.stderr)

@@ -292,7 +292,8 @@ class Region:
     def _uses(self) -> Uses:
         with self._lock:
             if self._used is None:
-                self._used = Uses(self._bucket, self._tenant.store_id())
+                lasting = self._tenant.terms.fresh // 2
+                self._used = Uses(self._bucket, self._tenant.store_id(), lasting)
             return self._used
 
     def _descriptor(self, manifest: ObjectId) -> Descriptor | None:

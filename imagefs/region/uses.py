@@ -19,16 +19,20 @@ from imagefs.format.region import (
 from imagefs.model import ObjectId
 from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.layout import UseKey, parse_use, use_key, uses_prefix
+from imagefs.region.lease import boottime
 from imagefs.region.packs import usable_packs
 
 
 class Uses:
     """What one store uses in one region. Thread-safe; methods block."""
 
-    def __init__(self, bucket: Bucket, store: bytes) -> None:
+    def __init__(self, bucket: Bucket, store: bytes, lasting: int) -> None:
+        """What was said is said anew after `lasting` ns: another process may have ended it, and
+        one that is too old may be ended before anybody knows that it is needed again."""
         self._bucket = bucket
         self._store = store
-        self._put: set[bytes] = set()
+        self._lasting = lasting
+        self._put: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -41,7 +45,9 @@ class Uses:
         Raises `NotFound` when the region has the tree no longer.
         """
         with self._lock:
-            if descriptor.manifest in self._put:
+            moment = boottime()
+            said = self._put.get(descriptor.manifest)
+            if said is not None and moment < said + self._lasting:
                 return
             key = use_key(UseKey(self._store, descriptor.manifest))
             places = list(images)
@@ -49,7 +55,7 @@ class Uses:
             for offered in filter(None, (present, descriptor)):
                 self._bucket.put(key, encode_descriptor(offered))
                 if self._is_kept(offered, places):
-                    self._put.add(descriptor.manifest)
+                    self._put[descriptor.manifest] = moment
                     return
             self._bucket.delete(key)
         raise NotFound("The image is gone from its region, or about to go")
@@ -67,7 +73,7 @@ class Uses:
                 if now is not None and now.modified < before:
                     use = parse_use(listed.key)
                     assert use is not None
-                    self._put.discard(use.manifest)
+                    self._put.pop(use.manifest, None)
                     self._bucket.delete(listed.key)
 
     # -- inside -------------------------------------------------------------------------

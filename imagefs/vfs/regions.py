@@ -209,7 +209,8 @@ class RegionalImages:
         """To be told of images that this account changed: what a region lists that began to do so
         before says nothing about them."""
         self._changes += 1
-        self._changed.update({(region, name): self._changes for name in names})
+        if region:  # nobody lists the store itself
+            self._changed |= {(region, name): self._changes for name in names}
 
     def next_due(self) -> int | None:
         """When (ns) `due` has something; None for not before a region is needed."""
@@ -293,12 +294,12 @@ class RegionalImages:
         place = self.named(name)
         if not place:
             raise NotPermitted(f"{LOCAL} is the store itself: regions alone are cleaned this way")
-        needed = self._catalog.manifests_needed(place)
         region = self.open(place)
 
         def work() -> GcReport:
             if not dry_run:
-                region.unuse(needed)
+                # As late as can be: this may have waited for long.
+                region.unuse(self._catalog.manifests_needed_now(place))
             return region.gc(retain, dry_run=dry_run)
 
         return self.once(("gc", place, retain, dry_run), work, lasting=True)

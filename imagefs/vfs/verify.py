@@ -177,7 +177,7 @@ class Verification:
         try:
             problems = self._overlays.check(row.number)
             yield from (Problem(where, message) for message in problems)
-            if not problems and not row.region:
+            if not problems:
                 yield from self._check_contents(row, trees)
         except (Corrupt, IOFailure) as error:
             yield Problem(where, str(error))
@@ -188,12 +188,19 @@ class Verification:
         after = 0
         while listed := self._overlays.contents(row.number, after):
             for ino, ref, size, count in listed:
-                found = list(islice(trees.content(b"", ObjectId(ref), size, count), MOST))
+                bad = trees.content(b"", ObjectId(ref), size, count)
+                # What the store lacks of a region's image is the region's.
+                found = list(islice((p for p in bad if self._is_ours(row, p)), MOST))
                 if found:
                     path = self._overlays.path(row.number, ino)
                     named = (problem._replace(path=path) for problem in found)
                     yield from self._tree_problems(where, named)
             after = listed[-1][0]
+
+    def _is_ours(self, row: TreeRow, problem: TreeProblem) -> bool:
+        """Whether the store has, or ought to have, what is wrong."""
+        oid = problem.oid
+        return not row.region or oid is None or self._store.stored_size([oid]) > 0
 
 
 def _is_mirrored(row: TreeRow) -> bool:

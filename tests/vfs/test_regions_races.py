@@ -336,3 +336,43 @@ def test_one_work_is_not_two(here: Machine) -> None:
     here.lifecycle("undelete", "regions/eu/web")
     here.lifecycle("remove", "regions/eu/web")
     assert here.ls("regions/eu") == ["db"]
+
+
+def test_what_an_instance_of_a_region_has_in_the_store_is_verified(
+    tmp_path: Path, url: str
+) -> None:
+    for there in machine(tmp_path / "there", url, "eu"):
+        published(there)
+        there.lifecycle("clone", "web", ["one"])
+        content = os.urandom(100_000)
+        there.write("instances/web/one/own", content)
+        there.write("instances/web/one/big", b"mine", 500_000)
+        there.lifecycle("commit", "web/one", "web-v2")
+        assert there.problems() == []
+        (pack,) = (path for path in (tmp_path / "there" / "packs").iterdir() if has(path, content))
+        good = pack.read_bytes()
+        at = good.index(content[:64]) + 32
+        pack.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        there.remount()
+        (problem,) = there.problems()
+        assert (problem.where, problem.path) == (["instance web/one"], "/own")
+        pack.write_bytes(good)
+        there.remount()
+
+
+def has(pack: Path, content: bytes) -> bool:
+    return content[:64] in pack.read_bytes()
+
+
+def test_a_gc_that_waited_knows_who_came_meanwhile(tmp_path: Path, url: str) -> None:
+    for there in machine(tmp_path / "there", url, "eu"):
+        published(there)
+        with pytest.raises(NotReady) as raised:
+            there.vfs.lifecycle.regions.clean("eu", 0, dry_run=False)
+        there.mkdir("instances/web/one")
+        there.rmdir("images/web")
+        assert raised.value.work is not None
+        raised.value.work()
+        assert len(uses(tmp_path)) == 1
+        there.remount()
+        assert there.read("instances/web/one/big", 16) == b"0123456789abcdef"
