@@ -38,6 +38,11 @@ class References:
         if row is None:
             self.regions.refresh(region, AT_ONCE)
             what = "regions" if reference.region else "images"
+            if self.regions.is_away(region):
+                raise NotFound(
+                    f"Image {reference} does not exist as far as is known: region {region} could"
+                    " not be listed; `imagefs region ls` says why"
+                )
             raise NotFound(
                 f"Image {reference} does not exist; `imagefs ls {what}` lists those that do"
             )

@@ -197,6 +197,11 @@ class RegionalImages:
         elif look is None or look.at + within <= self._now():
             raise self._ask(region)
 
+    def is_away(self, region: str) -> bool:
+        """Whether a region did not answer when it was asked last."""
+        look = self._looks.get(region)
+        return look is not None and look.failed
+
     def refresh_all(self, regions: Sequence[str]) -> None:
         """Raise NotReady until what is known of all of these is about as new as it can be."""
         # What was asked first is as old by the end as asking all the others takes.

@@ -201,6 +201,33 @@ def test_a_copy_that_begins_while_all_end_ends_too(here: Machine) -> None:
     here.lifecycle("copy", "web", "eu")
 
 
+def test_a_draft_whose_publication_was_ended_stays_a_draft(here: Machine, url: str) -> None:
+    fill(here, "regions/eu/web")
+    with pytest.raises(NotReady) as raised:
+        here.vfs.lifecycle.require_sealed(here.vfs.lifecycle.row("regions/eu/web"))
+    assert here.lifecycle("show", "regions/eu/web").state.startswith("copying")
+    here.vfs.lifecycle.regions.end("eu", "web")
+    assert raised.value.work is not None
+    assert raised.value.finish is not None
+    with pytest.raises(Cancelled):
+        raised.value.finish(raised.value.work())
+    assert here.lifecycle("show", "regions/eu/web").state == "draft"
+    here.write("regions/eu/web/etc/motd", b"changed")
+    assert not list((Path(url.removeprefix("file://")) / "copies").glob("*/*/*"))
+    here.chmod("regions/eu/web", 0o555)
+    assert here.read("regions/eu/web/etc/motd") == b"changed"
+
+
+def test_what_is_not_known_while_a_region_is_away_is_in_doubt(
+    tmp_path: Path, here: Machine
+) -> None:
+    (tmp_path / "eu").rename(tmp_path / "away")
+    here.later()
+    with pytest.raises(NotFound, match="as far as is known: region eu could not be listed"):
+        here.lifecycle("show", "regions/eu/web")
+    (tmp_path / "away").rename(tmp_path / "eu")
+
+
 def test_nothing_else_gets_a_name_that_is_being_copied_to(here: Machine) -> None:
     published(here)
     here.ls("regions/eu")
