@@ -13,8 +13,9 @@ from imagefs.format.region import (
     PackName,
     encode_pack_index,
 )
-from imagefs.model import OBJECT_ID_SIZE
+from imagefs.model import OBJECT_ID_SIZE, ObjectId
 from imagefs.store.grouping import Block
+from imagefs.store.store import StoredRecord
 
 PACK_BYTES: Final = 8 * 1024 * 1024
 """A pack that has grown to this many bytes is sent."""
@@ -54,11 +55,16 @@ class PackBuilder:
     def __bool__(self) -> bool:
         return bool(self._records)
 
-    def add(self, block: Block) -> None:
-        """Compresses a block and puts it at the end."""
-        parts = encode_record(block.objects, block.kind)
+    def add(self, block: Block | StoredRecord) -> None:
+        """Puts a block at the end, compressed, or a record of the store as it is."""
+        if isinstance(block, StoredRecord):
+            self._append([block.data], block.objects)
+        else:
+            parts = encode_record(block.objects, block.kind)
+            self._append(parts, tuple(oid for oid, _ in block.objects))
+
+    def _append(self, parts: list[bytes], objects: tuple[ObjectId, ...]) -> None:
         size = sum(map(len, parts))
-        objects = tuple(oid for oid, _ in block.objects)
         self._records.append(IndexedRecord(self._size, size, objects))
         self._parts += parts
         self._size += size

@@ -21,8 +21,8 @@ from imagefs.region.packing import Pack, PackBuilder
 from imagefs.region.uploads import Uploads
 from imagefs.region.upstream import RegionUpstream
 from imagefs.region.values import Plan
-from imagefs.store.grouping import Grouping
-from imagefs.store.store import Store
+from imagefs.store.grouping import Block, Grouping
+from imagefs.store.store import Store, StoredRecord
 from imagefs.tree.objects import tree_objects
 
 _OFTEN: Final = 256
@@ -190,26 +190,45 @@ class _Copy:
         kind = METADATA
         for batch in lacking.batches():
             if kind == METADATA and not batch.metadata:
-                block = grouping.rest(METADATA)
-                if block is not None:
-                    builder.add(block)
+                rest = grouping.rest(METADATA)
+                if rest is not None:
+                    builder.add(rest)
             kind = METADATA if batch.metadata else DATA
             each = batch.bytes / len(batch.objects)
-            for count, oid in enumerate(batch.objects):
-                if count % _OFTEN_READ == 0:
-                    self.look()
-                block = grouping.add(oid, self._read(oid), kind)
-                share += each
+            for objects, block in self._blocks(batch.objects, kind, grouping):
+                share += each * objects
                 if block is not None:
                     builder.add(block)
                     if builder.full:
                         yield builder.take(share)
                         share = 0.0
-        block = grouping.rest(kind)
-        if block is not None:
-            builder.add(block)
+        rest = grouping.rest(kind)
+        if rest is not None:
+            builder.add(rest)
         if builder:
             yield builder.take(share)
+
+    def _blocks(
+        self, objects: Sequence[ObjectId], kind: int, grouping: Grouping
+    ) -> Iterator[tuple[int, Block | StoredRecord | None]]:
+        """How many more objects were taken, and what is to be packed now, if anything is.
+
+        Records of the store go as they are where they hold what is wanted: most content lies in the
+        order of a walk, and compressing it again would be most of the work.
+        """
+        at = count = 0
+        while at < len(objects):
+            if count % _OFTEN_READ == 0:
+                self.look()
+            count += 1
+            stored = self._store.record_at(objects, at)
+            if stored is not None and stored.kind == kind:
+                at += len(stored.objects)
+                yield len(stored.objects), stored
+            else:
+                oid = objects[at]
+                at += 1
+                yield 1, grouping.add(oid, self._read(oid), kind)
 
     def _read(self, oid: ObjectId) -> bytes:
         data = self._store.get(oid)

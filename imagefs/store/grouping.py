@@ -14,6 +14,11 @@ _GROUP_BYTES = CHUNK_SIZE
 _ALONE = CHUNK_SIZE // 2
 
 
+def is_well_filled(plain: int) -> bool:
+    """Whether a record of so many plain bytes is as good as one made anew."""
+    return plain > _ALONE
+
+
 class Block(NamedTuple):
     """The objects of a record, and of which kind they are."""
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -34,6 +34,7 @@ from imagefs.format.record import (
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store import layout, recovery, reserve
 from imagefs.store.cache import RecordCache, RecordKey
+from imagefs.store.grouping import is_well_filled
 from imagefs.store.index import Index, Location
 from imagefs.store.packs import Packs
 from imagefs.store.upstream import Upstream
@@ -60,6 +61,14 @@ class StoreStatistics(msgspec.Struct, frozen=True):
     cached_bytes: int
     cache_hits: int
     loads: int
+
+
+class StoredRecord(NamedTuple):
+    """A record as it lies in a pack, and the objects in it."""
+
+    data: bytes
+    kind: int
+    objects: tuple[ObjectId, ...]
 
 
 class Store:
@@ -206,9 +215,32 @@ class Store:
             found += self.upstream.missing(elsewhere)
         return found
 
+    def record_at(self, oids: Sequence[ObjectId], start: int) -> StoredRecord | None:
+        """The record that holds exactly the objects from `start` on, in their order, as many as it
+        has; None when they lie otherwise, or the record is damaged, not well filled or not here.
+
+        Blocks. Every object in it was compared with its id.
+        """
+        location = self._find(oids[start])
+        if location is None or location.ordinal:
+            return None
+        key = (location.pack, location.offset)
+        record = self._cache.get(key)
+        if record is not None and not _begins_with(oids, start, record):
+            return None
+        try:
+            data = self._packs.read(location.pack, location.size, location.offset)
+            record = decode_record(data)
+        except Corrupt:
+            return None
+        if not _begins_with(oids, start, record) or not record.ids_match():
+            self._cache.put(key, record)
+            return None
+        return StoredRecord(data, record.kind, tuple(oids[start : start + record.count]))
+
     def stored_size(self, oids: Iterable[ObjectId]) -> int:
         """Bytes of the records that hold these objects, each record counted once."""
-        locations = filter(None, map(self._index.find, oids))
+        locations = filter(None, map(self._find, oids))
         return sum({(place.pack, place.offset): place.size for place in locations}.values())
 
     def _find(self, oid: ObjectId) -> Location | None:
@@ -383,3 +415,10 @@ def _unreadable(oid: ObjectId, location: Location, error: Corrupt) -> Corrupt:
     return Corrupt(
         f"Object {oid.hex()} is damaged in pack {location.pack} at offset {location.offset}: {error}"
     )
+
+
+def _begins_with(oids: Sequence[ObjectId], start: int, record: Record) -> bool:
+    """Whether the objects from `start` on are those of a record that is worth keeping together."""
+    if not is_well_filled(len(record.plain)):
+        return False
+    return [oid for oid, _ in record.objects()] == list(oids[start : start + record.count])

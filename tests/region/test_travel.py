@@ -204,6 +204,31 @@ def test_metadata_lies_together(here: Machine) -> None:
     assert len(windows) <= metadata_bytes // WINDOW + 2
 
 
+def test_records_of_the_store_go_as_they_are(here: Machine) -> None:
+    root = numbered(300, 300)
+    here.keep(root)
+    root.children |= {b"more": numbered(250, 300, seed=2)}
+    manifest = here.keep(root)
+    here.send(manifest)
+    content = [oid for oid, metadata in tree_objects(here.store.get, manifest) if not metadata]
+    stored = [here.store._index.find(oid) for oid in content]
+    sent = [place for oid in content for place in here.upstream.index.find(oid)]
+    assert [(at.size, at.ordinal) for at in stored if at] == [(at.size, at.ordinal) for at in sent]
+    assert len({at.offset for at in sent}) == 2
+
+
+def test_records_of_the_store_that_are_small_are_put_together(here: Machine) -> None:
+    root = directory({})
+    manifest = here.keep(root)
+    for number in range(10):
+        root.children[b"%d" % number] = numbered(5, 300, seed=number)
+        manifest = here.keep(root)
+    here.send(manifest)
+    content = [oid for oid, metadata in tree_objects(here.store.get, manifest) if not metadata]
+    assert len(content) == 50
+    assert len({at.offset for oid in content for at in here.upstream.index.find(oid)}) == 1
+
+
 def test_progress_is_told_and_signs_of_life_are_given(here: Machine) -> None:
     manifest = here.keep(numbered(200, CHUNK_SIZE))
     told: list[tuple[int, int]] = []
