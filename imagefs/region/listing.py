@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from imagefs.region.jobs import beside
 from imagefs.region.layout import ImageName, Share
 from imagefs.region.publication import Publication
-from imagefs.region.values import Listing
+from imagefs.region.values import Image, Listing
 
 PUBLIC = "public"
 """The account whose images all see, and the grantee that is everybody."""
 
 
-def listing(publication: Publication, shares: Iterable[Share], account: str) -> Listing:
-    """The images an account may see, and the shares that concern it; `shares` are all of them."""
-    concerning = [one for one in shares if one.owner == account or one.grantee in (account, PUBLIC)]
-    own = publication.images({account, PUBLIC})
+def listing(
+    publication: Publication, shares: Callable[[], Iterable[Share]], account: str
+) -> Listing:
+    """The images an account may see, and the shares that concern it; `shares` gives all of them,
+    and is asked at the same time as for images."""
+    own: dict[ImageName, Image] = {}
+    with beside(lambda: own.update(publication.images({account, PUBLIC}))):
+        concerning = [
+            one for one in shares() if one.owner == account or one.grantee in (account, PUBLIC)
+        ]
     others = {one.owner for one in concerning} - {account, PUBLIC}
     seen = own | publication.images(others)
     granted = {ImageName(one.owner, one.name) for one in concerning}

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, TypeVar
 
 from imagefs.errors import Corrupt, Exists, NotFound, StoreError
@@ -26,6 +27,7 @@ from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.complaints import Complaints
 from imagefs.region.descriptors import Descriptors
 from imagefs.region.gc import pardon
+from imagefs.region.jobs import beside, together
 from imagefs.region.layout import (
     RANDOM_SIZE,
     SHARES,
@@ -90,9 +92,9 @@ class Publication:
         wanted = sorted(owners)
         if len(wanted) > MOST_OWNERS:
             self._complaints.say(SHARES, f"more than {MOST_OWNERS} accounts share images")
-        for owner in wanted[:MOST_OWNERS]:
-            prefix = images_prefix(owner)
-            listed = self._understood(prefix, parse_image)
+        prefixes = [images_prefix(owner) for owner in wanted[:MOST_OWNERS]]
+        listings = together([partial(self._understood, each, parse_image) for each in prefixes])
+        for prefix, listed in zip(prefixes, listings, strict=True):
             self._descriptors.keep_only(prefix, (one.key for _, one in listed))
             descriptors = self._descriptors.fetch(one for _, one in listed)
             for name, one in listed:
@@ -152,9 +154,9 @@ class Publication:
 
         Raises `Exists` when there is one, `LeaseLost` when others may have thought this copy dead.
         """
-        lease.confirm()
-        self.require_absent(image)
-        shares.withdraw(self._bucket, shares.of_image(self._bucket, image))
+        with beside(lease.confirm, partial(self.require_absent, image)):
+            left = shares.of_image(self._bucket, image)
+        shares.withdraw(self._bucket, left)
         lease.check()
         self._create(image, encode_descriptor(descriptor))
         if not lease.still_mine():

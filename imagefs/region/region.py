@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from imagefs.disk import Disk
@@ -26,6 +27,7 @@ from imagefs.region.bucket import Bucket, BucketStatistics, Patience
 from imagefs.region.complaints import Complaints
 from imagefs.region.descriptors import Descriptors
 from imagefs.region.gc import Cleaner, cleaning
+from imagefs.region.jobs import beside
 from imagefs.region.layout import ImageName, Share, image_key
 from imagefs.region.lease import Lease, LeaseLost, Terms
 from imagefs.region.listing import listing
@@ -127,7 +129,7 @@ class Region:
         return self._listings.get((account, self._changes), lambda: self._list(account))
 
     def _list(self, account: str) -> Listing:
-        found = listing(self._publication, shares.shares(self._bucket), account)
+        found = listing(self._publication, partial(shares.shares, self._bucket), account)
         self._learn(found.images)
         return found
 
@@ -195,10 +197,11 @@ class Region:
         cancelled: Callable[[], bool],
     ) -> Image:
         with self._publication.lease(image) as lease:
-            self._publication.require_absent(image)
+            with beside(partial(self._publication.require_absent, image)):
+                usable = self._usable()
             packs = self._sender.send(
                 manifest,
-                self._usable(),
+                usable,
                 base=self._base(base),
                 tell=tell,
                 cancelled=cancelled,
