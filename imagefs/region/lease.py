@@ -40,7 +40,8 @@ _LONGEST_RETREAT = 0.3
 class Terms(msgspec.Struct, frozen=True):
     """How long leases last, in ns. `slack` is how far times that one server tells may be off: many
     tell whole seconds. `settle` is how much later than its time something put may be there.
-    What a store began to use `fresh` ago may be missing in what it knows that it needs."""
+    What a store began to use `fresh` ago may be missing in what it knows that it needs; so a use
+    counts as said for `said` only, well below that."""
 
     renew: int = 60 * SECOND
     trust: int = 300 * SECOND
@@ -48,6 +49,7 @@ class Terms(msgspec.Struct, frozen=True):
     slack: int = 2 * SECOND
     settle: int = 120 * SECOND
     fresh: int = 600 * SECOND
+    said: int = 300 * SECOND
 
 
 class LeaseLost(Busy):

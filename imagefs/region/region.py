@@ -295,8 +295,8 @@ class Region:
     def _uses(self) -> Uses:
         with self._lock:
             if self._used is None:
-                lasting = self._tenant.terms.fresh // 2
-                self._used = Uses(self._bucket, self._tenant.store_id(), lasting)
+                tenant = self._tenant
+                self._used = Uses(self._bucket, tenant.store_id(), tenant.terms.said)
             return self._used
 
     def _descriptor(self, manifest: ObjectId) -> Descriptor | None:

@@ -8,7 +8,7 @@ import pytest
 
 from imagefs.disk import Disk
 from imagefs.errors import Busy, Corrupt, Exists, InvalidArgument, NotFound, StoreError
-from imagefs.model import ObjectId
+from imagefs.model import SECOND, ObjectId
 from imagefs.region import publication
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
@@ -381,6 +381,23 @@ def test_a_use_is_put_once_and_taken_back(machine: Machine, bucket: Bucket) -> N
     assert keys(bucket, "uses/") == [use]
     machine.region.unuse(set())
     assert keys(bucket, "uses/") == []
+
+
+def test_what_another_process_ended_is_said_anew(
+    tmp_path: Path, region_url: str, machine: Machine, bucket: Bucket
+) -> None:
+    image = machine.copy("ada", "web")
+    manifest = ObjectId(image.descriptor.manifest)
+    at_once = Terms(fresh=-60 * SECOND, said=0)
+    with Machine(tmp_path / "third", region_url, at_once) as third:
+        third.region.listing("ada")
+        third.region.use(manifest)
+        beside = Regions(third.store, Disk(), terms=at_once)
+        beside.open("eu", region_url).unuse(set())
+        beside.close()
+        assert keys(bucket, "uses/") == []
+        third.region.use(manifest)
+        assert len(keys(bucket, "uses/")) == 1
 
 
 def test_what_is_gone_cannot_be_used(machine: Machine, other: Machine, bucket: Bucket) -> None:
