@@ -9,7 +9,11 @@ import pytest
 
 from tests.acceptance import mounts
 
-pytest_plugins = ["tests.acceptance.fixtures", "tests.region.fixtures"]
+pytest_plugins = [
+    "tests.acceptance.fixtures",
+    "tests.acceptance.machines",
+    "tests.region.fixtures",
+]
 
 FOREIGN = ("IMAGEFS_STORE", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR")
 HOMES = itertools.count(1)

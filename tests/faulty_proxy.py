@@ -133,6 +133,11 @@ class FaultyProxy:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """Connections of clients that are open, or whose last request is still under way."""
+        return 0 if self._server is None else len(self._server.connections)
+
     # -- what is to happen --------------------------------------------------------------
 
     def harm(self, harm: Harm, *, every: int = 1, match: Match = lambda _: True) -> None:
@@ -257,7 +262,11 @@ class _Handler(BaseHTTPRequestHandler):
     def pass_on(self) -> None:
         proxy = self.server.proxy
         request = request_of(self.command, self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client died: the server must not see a shorter body as whole
+            self.drop(request, len(body))
+            return
         released = proxy.released
         harms = proxy.due(request)
         for harm in harms:
