@@ -16,7 +16,7 @@ import pyfuse3
 import trio
 
 from imagefs.errors import MountError
-from imagefs.fuse import poll
+from imagefs.fuse import connection, poll
 from imagefs.fuse.kernel_mount import KernelMount
 from imagefs.fuse.operations import FuseOperations
 
@@ -33,6 +33,10 @@ nobody but root gets in: an image may have come from a user to whom its modes we
 
 IDLE_TASKS = 4
 """Tasks that pyfuse3 keeps waiting for requests; more come and go with the load."""
+
+MAX_BACKGROUND = 4096
+"""Readings ahead that the kernel sends before it makes all wait. Its own 12 are taken by a dozen
+readers of a region that does not answer, and then no file of this machine can be read either."""
 
 READ_AHEAD_KB = 1024
 """The kernel's own 128 KiB cost a round trip each: 1.5 GB/s instead of 2.2. More wins nothing."""
@@ -119,13 +123,13 @@ class Session:
         status = await trio.to_thread.run_sync(self._mountpoint.stat)
         self._device = status.st_dev
         _raise_read_ahead(status.st_dev)
+        _raise_background(status.st_dev)
 
     def abort(self) -> None:
         """Make the kernel give up on all requests, for when it waits for an answer for ever."""
         log.warning("Requests at %s can't be answered any more", self._mountpoint)
-        control = Path(f"/sys/fs/fuse/connections/{os.minor(self._device)}/abort")
         try:
-            control.write_text("1")
+            connection.write(os.minor(self._device), "abort", "1")
         except OSError as error:
             log.warning("Aborting the mount at %s failed: %s", self._mountpoint, error)
 
@@ -137,6 +141,14 @@ def _raise_read_ahead(device: int) -> None:
         setting.write_text(str(READ_AHEAD_KB))
     except OSError as error:
         log.debug("Read-ahead stays as it is: %s", error)
+
+
+def _raise_background(device: int) -> None:
+    """Where this process may."""
+    try:
+        connection.write(os.minor(device), "max_background", str(MAX_BACKGROUND))
+    except OSError as error:
+        log.debug("Requests in the background stay as few as they are: %s", error)
 
 
 @contextmanager

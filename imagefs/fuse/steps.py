@@ -22,9 +22,10 @@ T = TypeVar("T")
 WORKERS = max(4, 2 * (os.cpu_count() or 1))
 """Worker threads at a time: some wait for the disk while others use the processors."""
 
-REMOTE_WORKERS = 8
+REMOTE_WORKERS = 64
 """Worker threads that wait for other machines. They are threads of their own: however long a region
-does not answer, what is on this machine is served as ever."""
+does not answer, what is on this machine is served as ever. So many that those who wait for a region
+that hangs leave some for the other regions."""
 
 LASTING_WORKERS = 4
 """Worker threads that copy images between machines. However many copies are under way, whoever needs a
