@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from contextlib import ExitStack
 
 import click
@@ -16,6 +17,8 @@ from imagefs.control.messages import CancelCopy, Copy, CopyProgress, PlanCopy
 from imagefs.errors import ImagefsError
 
 _BAR = 24
+_ENDING = 5.0
+"""Seconds to wait for the end of a copy that is ended."""
 
 
 @click.command("copy")
@@ -50,10 +53,22 @@ def _copy(session: Session, reference: str, region: str) -> dict[str, str]:
         try:
             copied: dict[str, str] = session.call(Copy(reference, region))
         except KeyboardInterrupt:
-            if beside is not None:
-                beside.call(CancelCopy(region, name))
+            _end(session, region, name)
             raise
     return copied
+
+
+def _end(session: Session, region: str, name: str) -> None:
+    """End the copy that a daemon makes, and wait a little until it has come to its end: what is
+    being sent just then still arrives, and who starts it again at once is not told that it runs."""
+    # Of its own: progress may be asked beside right now.
+    with session.beside() as beside:
+        if beside is None or beside is session:
+            return
+        beside.call(CancelCopy(region, name))
+        until = time.monotonic() + _ENDING
+        while beside.call(CopyProgress(region, name)) is not None and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 class _Travel(Waiting):

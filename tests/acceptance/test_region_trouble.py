@@ -239,8 +239,8 @@ def test_a_service_that_hangs(
         for reader in readers:
             reader.kill()
             reader.communicate()
-    code, _, said = ended(copier)
-    assert (code, said.count("\n")) in ((0, 0), (1, 1)), said
+    code, _, complaint = ended(copier)
+    assert (code, complaint.count("\n")) in ((0, 0), (1, 1)), complaint
     assert ended(lister)[0] == 0
     for number in range(FILES):
         assert web(mounted, number).read_bytes() == (source / f"{number:02}").read_bytes()
