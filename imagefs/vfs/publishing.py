@@ -49,8 +49,8 @@ class Publishing:
             return
         # It is said anew as soon as there are none: a gc may have taken back what was said before.
         if image.manifest not in self._catalog.manifests_needed(image.place):
-            region, manifest = self._regions.open(image.place), image.manifest
-            self._regions.once(("use", image.place, manifest), partial(region.use, manifest))
+            work = self._regions.using(image.place, image.manifest)
+            self._regions.once(("use", image.place, image.manifest), work)
 
     def delete(self, image: TreeRow, done: Done) -> NotReady:
         """The work that deletes a published image in its region."""

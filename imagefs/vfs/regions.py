@@ -28,7 +28,7 @@ from imagefs.errors import (
     NotPermitted,
     NotReady,
 )
-from imagefs.model import SECOND
+from imagefs.model import SECOND, ObjectId
 from imagefs.region.complaints import Complaints
 from imagefs.region.values import GcReport, Image, Listing, Plan
 from imagefs.store import Store
@@ -432,6 +432,21 @@ class RegionalImages:
         return copying
 
     # -- parts --------------------------------------------------------------------------
+
+    def using(self, name: str, manifest: ObjectId) -> Callable[[], None]:
+        """The work that tells a region that instances here are to stand on a tree.
+
+        Its manifest is kept here from then on, so that they can be listed whatever the region does.
+        """
+        region, store = self.open(name), self._store
+
+        def work() -> None:
+            region.use(manifest)
+            with store.writer() as writer:
+                writer.put_hashed(manifest, store.get(manifest), metadata=True)
+                writer.finish()
+
+        return work
 
     def open(self, name: str) -> Region:
         """The region of that name; raises NotFound."""

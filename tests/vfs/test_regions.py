@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,14 +198,30 @@ def test_instances_are_made_at_once_and_fetch_what_they_read(here: Machine, ther
     published(here)
     here.lifecycle("copy", "web", "eu")
     there.later()
-    before = there.objects()
     there.mkdir("instances/web/one")
+    before = there.objects()
     assert there.read("instances/web/one/etc/motd") == b"hello\n"
     there.write("instances/web/one/etc/motd", b"changed", 2)
     assert there.read("instances/web/one/etc/motd") == b"hechanged"
     assert there.objects() == before
     there.remount()
     assert there.read("instances/web/one/etc/motd") == b"hechanged"
+
+
+def test_instances_are_listed_while_nothing_of_their_image_can_be_had(
+    tmp_path: Path, there: Machine
+) -> None:
+    published(there)
+    there.mkdir("instances/web/one")
+    (tmp_path / "eu").rename(tmp_path / "away")
+    shutil.rmtree(there.directory / "regions")
+    there.remount()
+    (told,) = there.lifecycle("descriptions.instances")
+    assert (told.reference, told.entries) == ("web/one", 3)
+    assert there.ls("instances/web") == ["one"]
+    (tmp_path / "away").rename(tmp_path / "eu")
+    there.remount()
+    assert there.read("instances/web/one/etc/motd") == b"hello\n"
 
 
 def test_an_instance_becomes_an_image_of_the_region(here: Machine, there: Machine) -> None:
