@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.root]
 
 REFUSED = 4
 INTERRUPTED = 130
-ROUNDS = 3
+ROUNDS = 2
 CLEANINGS = 20
 
 
