@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagefs.catalog import Catalog, TreeRow
 from imagefs.errors import NotReady
+from imagefs.model import ObjectId
 from imagefs.region.values import Image
+from imagefs.store import Store
 from imagefs.vfs.listed import published
 from imagefs.vfs.regions import RegionalImages
+
+if TYPE_CHECKING:
+    from imagefs.region.region import Region
 
 Done = Callable[[TreeRow], None]
 """Hears of the row of the image as it was, or is."""
@@ -49,7 +54,9 @@ class Publishing:
             return
         # It is said anew as soon as there are none: a gc may have taken back what was said before.
         if image.manifest not in self._catalog.manifests_needed(image.place):
-            work = self._regions.using(image.place, image.manifest)
+            work = partial(
+                _use, self._regions.open(image.place), self._regions.store, image.manifest
+            )
             self._regions.once(("use", image.place, image.manifest), work)
 
     def delete(self, image: TreeRow, done: Done) -> NotReady:
@@ -136,3 +143,12 @@ def _attempt(work: Callable[[], Any]) -> Any:
         return work()
     except Exception as error:  # noqa: BLE001 - handed on to `finished`, which raises it
         return error
+
+
+def _use(region: Region, store: Store, manifest: ObjectId) -> None:
+    """Tell a region that instances here are to stand on a tree, and keep its manifest here: so
+    they can be listed whatever the region does."""
+    region.use(manifest)
+    with store.writer() as writer:
+        writer.put_hashed(manifest, store.get(manifest), metadata=True)
+        writer.finish()

@@ -28,7 +28,7 @@ from imagefs.errors import (
     NotPermitted,
     NotReady,
 )
-from imagefs.model import SECOND, ObjectId
+from imagefs.model import SECOND
 from imagefs.region.complaints import Complaints
 from imagefs.region.values import GcReport, Image, Listing, Plan
 from imagefs.store import Store
@@ -93,7 +93,7 @@ class RegionalImages:
         self.home = home
         self.changed: Callable[[Sequence[TreeRow]], None] = _nothing
         self._catalog = catalog
-        self._store = store
+        self.store = store
         self._disk = disk
         self._account = account
         self._now = now
@@ -433,21 +433,6 @@ class RegionalImages:
 
     # -- parts --------------------------------------------------------------------------
 
-    def using(self, name: str, manifest: ObjectId) -> Callable[[], None]:
-        """The work that tells a region that instances here are to stand on a tree.
-
-        Its manifest is kept here from then on, so that they can be listed whatever the region does.
-        """
-        region, store = self.open(name), self._store
-
-        def work() -> None:
-            region.use(manifest)
-            with store.writer() as writer:
-                writer.put_hashed(manifest, store.get(manifest), metadata=True)
-                writer.finish()
-
-        return work
-
     def open(self, name: str) -> Region:
         """The region of that name; raises NotFound."""
         row = self._catalog.region(name)
@@ -474,7 +459,7 @@ class RegionalImages:
         if self._regions is None:
             from imagefs.region.region import Regions  # noqa: PLC0415 - 30 modules
 
-            self._regions = Regions(self._store, self._disk)
+            self._regions = Regions(self.store, self._disk)
             for row in self._catalog.regions():
                 self._regions.open(row.name, row.url)
         return self._regions
