@@ -96,6 +96,7 @@ def log_of(person: Person) -> str:
     return "".join(log.read_text() for log in person.logs())
 
 
+@pytest.mark.parametrize("server", ["rclone"], indirect=True)
 @pytest.mark.expected_log(ANSWERS_NOT)
 def test_a_service_that_is_gone(mounted: Person, proxy: FaultyProxy, source: Path) -> None:
     assert web(mounted, 1).read_bytes() == (source / "01").read_bytes()
