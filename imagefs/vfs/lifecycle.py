@@ -172,6 +172,8 @@ class Lifecycle(References):
         key = ("copy", row.number, place)
         if key in self._results:
             return self.descriptions.image(self._results.pop(key))
+        if (there := self._same_in(row, place)) is not None:
+            return self.descriptions.image(there)
         self._refuse_taken(row.name, place)
         assert row.manifest is not None
         figures = Sealed(row.manifest, row.entries or 0, row.bytes or 0, 0)

@@ -5,7 +5,7 @@ Steps, as those of `Lifecycle`, which is built on this.
 
 from __future__ import annotations
 
-from imagefs.catalog import Catalog, Kind, TreeRow
+from imagefs.catalog import Catalog, Kind, State, TreeRow
 from imagefs.catalog.reference import ImageReference, InstanceReference, parse
 from imagefs.errors import Exists, InvalidName, NotFound, NotPermitted
 from imagefs.vfs import places
@@ -79,6 +79,15 @@ class References:
         if row.place == self.regions.home:
             return f"{places.IMAGES.kind.value}{row.name}"
         return f"{places.REGIONS.kind.value}{row.place or LOCAL}/{row.name}"
+
+    def _same_in(self, row: TreeRow, region: str) -> TreeRow | None:
+        """The image of that name and tree in a region: a copy that ended before it was answered
+        for is complete. None while nobody can ask the region."""
+        self.regions.refresh(region, AT_ONCE)
+        there = self._catalog.image(self._account, row.name, region)
+        if there is None or there.manifest != row.manifest or self.regions.is_away(region):
+            return None
+        return there if there.state is State.SEALED else None
 
     def _find_image(self, reference: ImageReference, region: str) -> TreeRow | None:
         """An image of the account by name, or by alias where that is told apart."""

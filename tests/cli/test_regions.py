@@ -85,6 +85,10 @@ def test_what_cannot_be_done_is_said_in_one_line(shell: Shell, region: str) -> N
     shell.refused("copy", "none", "eu", code=3)
     shell.refused("clone", "regions/eu/web", "one")
     shell("copy", "web", "eu")
+    assert shell("copy", "web", "eu") == shell.json("show", "web")["digest"] + "\n"
+    shell("rm", "web")
+    (tree / "other").write_text("another tree")
+    shell("import", tree, "web")
     shell.refused("copy", "web", "eu")
 
 
