@@ -20,9 +20,10 @@ import msgspec
 
 from imagefs.errors import Corrupt, NotFound, StoreError
 from imagefs.format.region import MAX_DESCRIPTOR, Descriptor, PackName, decode_descriptor
+from imagefs.model import SECOND
 from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.complaints import Complaints
-from imagefs.region.lease import SECOND, boottime
+from imagefs.region.lease import boottime
 
 log = logging.getLogger(__name__)
 

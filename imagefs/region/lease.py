@@ -17,17 +17,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 
 from imagefs.errors import Busy, ImagefsError, NotFound
+from imagefs.model import SECOND
 from imagefs.region.bucket import Bucket, Listed
 from imagefs.region.layout import LeaseBody, decode_lease, encode_lease
 
 log = logging.getLogger(__name__)
 
-SECOND: Final = 1_000_000_000
 _TOKEN_SIZE = 16
 _ATTEMPTS = 5
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)

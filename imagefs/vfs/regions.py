@@ -107,7 +107,7 @@ class RegionalImages:
         self._results: dict[Hashable, Any] = {}
         self._copies: dict[tuple[str, str], Copying] = {}
         self._ending = False
-        self._complaints = Complaints(log, "names")
+        self._complaints: dict[str, Complaints] = {}
         if catalog.regions():
             self._all()
 
@@ -171,8 +171,6 @@ class RegionalImages:
         """Forget a region; what is in it stays there. Raises NotFound, Busy."""
         if self.named(name) == "":
             raise InvalidArgument(f"{LOCAL} is the store itself: it cannot be forgotten")
-        if name == self.home:
-            raise Busy(f"Region {name} is mounted as the home of {self._account}: end that first")
         for copying in self._copies.values():
             if name in (copying.region, copying.origin):
                 raise Busy(f"Image {copying.name} is being copied to or from region {name}")
@@ -274,10 +272,10 @@ class RegionalImages:
                 log.warning("Region %s cannot be listed: %s", region, listing)
             self._catalog.note_refreshed(region, None, str(listing))
             return
+        complaints = self._complaints.setdefault(region, Complaints(log, region))
         rows = self._catalog.mirror(
-            region, self._account, images_of(listing, self._complaints),
-            shares_of(listing, self._complaints), now,
-            changed=self._changed_since(region, changes),
+            region, self._account, images_of(listing, complaints), shares_of(listing, complaints),
+            now, changed=self._changed_since(region, changes),
         )  # fmt: skip
         if rows:
             self.changed(rows)

@@ -14,11 +14,11 @@ from blake3 import blake3
 from imagefs.disk import Disk
 from imagefs.errors import NotFound
 from imagefs.format.region import Descriptor, PackName, decode_descriptor, encode_descriptor
-from imagefs.model import ObjectId
+from imagefs.model import SECOND, ObjectId
 from imagefs.region import layout
 from imagefs.region.bucket import Bucket, Patience
 from imagefs.region.layout import DeletedKey, ImageName, UseKey
-from imagefs.region.lease import SECOND, Lease, Terms
+from imagefs.region.lease import Lease, Terms
 from imagefs.region.packs import usable_packs
 from imagefs.region.region import Image, Region, Regions
 from imagefs.store.store import Store

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from imagefs.errors import Busy
+from imagefs.model import SECOND
 from imagefs.region import lease as lease_module
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import (
@@ -21,7 +22,7 @@ from imagefs.region.layout import (
     encode_lease,
     parse_cleaning,
 )
-from imagefs.region.lease import SECOND, Lease, LeaseLost, Terms
+from imagefs.region.lease import Lease, LeaseLost, Terms
 
 LOW, HIGH = bytes(16), b"\xff" * 16
 QUICK = Terms(renew=0)

@@ -295,6 +295,7 @@ def test_names_that_cannot_be_names_are_left_out(
     assert here.ls("regions/eu") == ["web"]
     assert here.lifecycle("show", "regions/eu/web").shared_with == ["bob"]
     assert here.ls("shared/to") == ["bob"]
+    assert "Region eu: 'ann/-x' is left alone" in caplog.text
     told = len(caplog.records)
     changes = here.catalog.changes
     here.now += 2 * SECOND
