@@ -1,4 +1,4 @@
-"""Which images a region has: listing, publishing, deleting and bringing back.
+"""Which images a region has: listing, publishing, deleting, renaming and bringing back.
 
 An image is its descriptor, which is put last and deleted first, so it is there whole or not at all.
 Whoever changes what a name stands for holds the lease of that name. In which order things are
