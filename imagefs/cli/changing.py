@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import click
 
+from imagefs.cli import log
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Waiting
 from imagefs.cli.references import DELETED, EITHER, IMAGE, INSTANCE, meant
@@ -104,7 +104,7 @@ def _each(place: Place, references: Sequence[str], request: Callable[[str], Requ
             try:
                 session.call(request(meant(session, reference, deleted=request is Undelete)))
             except ImagefsError as error:
-                print(f"imagefs: {error}", file=sys.stderr)
+                log.fail(str(error), debug=bool(click.get_current_context().obj))
                 code = code or error.exit_code
     if code:
         raise click.exceptions.Exit(code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imagefs.cli import log
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Waiting
 from imagefs.cli.references import EITHER, meant
@@ -71,6 +72,7 @@ def _trees(place: Place, *references: str) -> Iterator[list[Tree]]:
         for reference in references:
             session.collect(reference)
         manifests = [ObjectId(session.call(Manifest(reference))) for reference in references]
+    log.hold()
     with assembly.objects(place.store, place.account) as store:
         yield [Tree(store.get, manifest) for manifest in manifests]
 

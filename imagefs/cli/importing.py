@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagefs.cli import log
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.session import Session, open_session
 from imagefs.control.messages import Publish, Show
@@ -72,6 +73,7 @@ def _store(place: Place, source: str) -> tuple[bytes, int]:
     from imagefs.store import Store
     from imagefs.transfer.import_directory import import_directory
 
+    log.hold()
     store = Store.open(place.store)
     with contextlib.closing(store), store.writer() as writer, _progress(source) as progress:
         manifest = import_directory(

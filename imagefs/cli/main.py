@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import imagefs
-from imagefs.cli import text
+from imagefs.cli import log
 from imagefs.errors import EXIT_FAILED, EXIT_USAGE, ImagefsError
 
 _COMMANDS = {
@@ -81,32 +81,36 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     try:
+        return _run(arguments)
+    finally:
+        log.end()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
         result = command.main(args=arguments, prog_name="imagefs", standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
-        _say("Interrupted")
+        log.say("Interrupted")
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has enough. Python would complain when it flushes again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except click.ClickException as error:
-        _trace(arguments)
         message = re.sub(r"\s*\n\s*", " ", error.format_message())
-        _say(f"{message.rstrip('.')}{_hint(error)}")
+        log.fail(f"{message.rstrip('.')}{_hint(error)}", debug=debug)
         return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
     except ImagefsError as error:
-        _trace(arguments)
-        _say(str(error))
+        log.fail(str(error), debug=debug)
         return error.exit_code
     except OSError as error:
-        _trace(arguments)
         name = os.fsdecode(error.filename) if error.filename else "Input or output"
-        _say(f"{name}: {error.strerror}")
+        log.fail(f"{name}: {error.strerror}", debug=debug)
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - nothing may end in a traceback nobody asked for
-        _trace(arguments)
-        _say(f"{type(error).__name__}: {error} (this is a bug; --debug says more)")
+        log.fail(f"{type(error).__name__}: {error} (this is a bug; --debug says more)", debug=debug)
         return EXIT_FAILED
     # click answers with the code that a command asked it to exit with.
     return result if isinstance(result, int) else 0
@@ -115,15 +119,3 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _hint(error: click.ClickException) -> str:
     context: Any = getattr(error, "ctx", None)
     return f"; `{context.command_path} --help` says more" if context is not None else ""
-
-
-def _trace(arguments: Sequence[str] | None) -> None:
-    if "--debug" in (sys.argv[1:] if arguments is None else arguments):
-        import traceback
-
-        traceback.print_exc()
-
-
-def _say(message: str) -> None:
-    lines = map(text.safe, message.splitlines() or [""])
-    print("imagefs: " + "\n".join(lines), file=sys.stderr)

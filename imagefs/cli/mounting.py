@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
-from imagefs.cli.place import Place, at_place
+from imagefs.cli.amount import Amount
+from imagefs.cli.place import Place, at_place, require_utf8
 from imagefs.errors import Busy, MountError, NotFound
 
 _DEFAULT_MOUNTPOINT = "~/cloud"
+_MOST_SECONDS = 1e9
 
 
 @click.command("mount")
@@ -25,7 +27,7 @@ _DEFAULT_MOUNTPOINT = "~/cloud"
     metavar="NAME",
     help="Show this region's images in images/ (default: local, the store's own).",
 )
-@click.option("--seal-after", type=click.FloatRange(min=0), default=60.0, metavar="SECONDS",
+@click.option("--seal-after", type=Amount(_MOST_SECONDS), default=60.0, metavar="SECONDS",
               help="Seal a draft nobody writes to (default: 60; 0: never).")  # fmt: skip
 @click.option("--allow-other", is_flag=True, help="Let everybody in, as far as modes allow.")
 @click.option("--owner", metavar="USER", help="The user whose view this is (for root).")
@@ -47,6 +49,7 @@ def mount_command(
     """
     from imagefs.daemon.settings import MountSettings
 
+    require_utf8(region, "Region name")
     settings = MountSettings(
         store=str(place.store),
         mountpoint=_mountpoint(mountpoint or _DEFAULT_MOUNTPOINT),

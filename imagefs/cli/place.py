@@ -62,11 +62,15 @@ def _outside(uid: int, uid_map: str) -> int:
 def resolve(store: str | None, account: str | None) -> Place:
     """The place that options, possibly absent, mean; raises InvalidName."""
     account = account or login_name()
-    if any("\ud800" <= character <= "\udfff" for character in account):
-        # What Python makes of bytes that are no text.
-        raise InvalidName(f"Account name {account!r} is not UTF-8")
+    require_utf8(account, "Account name")
     path = Path(store).expanduser() if store else default_store()
     return Place(Path(os.path.realpath(path)), account)
+
+
+def require_utf8(name: str, what: str) -> None:
+    """Raise InvalidName for what Python made of bytes that are no text."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidName(f"{what} {name!r} is not UTF-8")
 
 
 def _check_enterable(store: Path) -> None:

@@ -7,18 +7,25 @@ from typing import Any
 import click
 
 from imagefs.cli import text
+from imagefs.cli.amount import Amount
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Waiting
 from imagefs.cli.session import open_session
 from imagefs.control.messages import AddRegion, CleanRegion, Regions, RemoveRegion
+from imagefs.errors import EXIT_USAGE
 
 _DAY_NS = 86_400_000_000_000
 _RETAINED_DAYS = 7.0
+_MOST_DAYS = 100_000
 
 
-@click.group("region")
-def region_command() -> None:
+@click.group("region", invoke_without_command=True)
+@click.pass_context
+def region_command(ctx: click.Context) -> None:
     """Regions: places on an object store that hold images."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_USAGE)
 
 
 @region_command.command("add")
@@ -26,7 +33,7 @@ def region_command() -> None:
 @click.argument("url")
 @at_place
 def add_command(place: Place, name: str, url: str) -> None:
-    """Get to know the region NAME at URL, and make it where there is nothing yet.
+    """Get to know the region NAME at URL; an empty place becomes one.
 
     URL is s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///DIRECTORY.
     For S3, `?endpoint=http://HOST:PORT`, `region=NAME` and `profile=NAME` may follow.
@@ -70,13 +77,13 @@ def rm_command(place: Place, name: str) -> None:
 @region_command.command("gc")
 @click.argument("name")
 @at_place
-@click.option("--retain", type=click.FloatRange(min=0), default=_RETAINED_DAYS, metavar="DAYS",
+@click.option("--retain", type=Amount(_MOST_DAYS), default=_RETAINED_DAYS, metavar="DAYS",
               help="Keep what was deleted in the last DAYS (default: 7).")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 def gc_command(place: Place, name: str, retain: float, dry_run: bool) -> None:
-    """Remove from the region NAME what was deleted there and nothing needs any more.
+    """Remove from the region NAME what nothing needs any more.
 
-    Safe while other machines copy to it.
+    What was deleted there can be brought back until then. Safe while other machines copy to it.
     """
     with open_session(place) as session, Waiting(f"Cleaning {name}"):
         report = session.call(CleanRegion(name, round(retain * _DAY_NS), dry_run))

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from imagefs.cli import log
 from imagefs.cli.place import Place
-from imagefs.control.client import Client
+from imagefs.control.client import Client, encoded
 from imagefs.control.messages import Request, Status, Writable
 from imagefs.errors import Busy, NotReady, StoreError
 
@@ -86,6 +87,7 @@ class _Offline:
 
         from imagefs.control.verbs import perform
 
+        encoded(request)  # what a daemon could not be asked is refused here, too
         while True:
             try:
                 result = perform(self._lifecycle, request)
@@ -114,11 +116,12 @@ def open_session(place: Place, *, create: bool = False) -> Iterator[Session]:
     if not (place.store / "format").exists():
         if not create:
             raise StoreError(
-                f"There is no store at {place.store}: `imagefs mount` or `imagefs import` makes"
-                " one; --store or IMAGEFS_STORE names another"
+                f"There is no store at {place.store}: `imagefs mount`, `imagefs import` or"
+                " `imagefs region add` makes one; --store or IMAGEFS_STORE names another"
             )
         from imagefs.daemon.assembly import create_store
 
+        log.hold()
         create_store(place.store)
     client = Client.connect(place.store, place.account)
     if client is not None:
@@ -146,5 +149,6 @@ def _offline_or_late(place: Place) -> Iterator[Session]:
             if time.monotonic() > deadline:
                 lock.take()
             time.sleep(0.01)
+        log.hold()
         with assembly.lifecycle(place.store, place.account) as (lifecycle, _store):
             yield _Offline(lifecycle)

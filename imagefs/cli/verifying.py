@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imagefs.cli import text
+from imagefs.cli import log, text
 from imagefs.cli.place import Place, at_place
 from imagefs.cli.progress import Counter
 from imagefs.cli.session import Session, open_session
@@ -81,6 +81,7 @@ def _run(
     from imagefs.disk import Disk
     from imagefs.vfs.verify import Problem, Verification
 
+    log.hold()
     try:
         disk = Disk()
         with assembly.opened(place.store, disk) as parts, ExitStack() as opened:

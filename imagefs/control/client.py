@@ -43,7 +43,7 @@ class Client:
     def call(self, request: Request) -> Any:
         """The result of a request as plain values; raises what the daemon raised."""
         try:
-            self._connection.sendall(_encoded(request))
+            self._connection.sendall(encoded(request))
             size = messages.body_size(self._receive(messages.HEADER_SIZE))
             answer = messages.decode_answer(self._receive(size))
         except OSError as error:
@@ -62,7 +62,8 @@ class Client:
         return bytes(parts)
 
 
-def _encoded(request: Request) -> bytes:
+def encoded(request: Request) -> bytes:
+    """A request as it travels; raises InvalidName where it holds what is no text."""
     try:
         return messages.encode(request)
     except UnicodeEncodeError as error:

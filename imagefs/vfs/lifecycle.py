@@ -483,7 +483,7 @@ class Lifecycle(References):
         if grantees:
             raise Busy(
                 f"Image {row.reference} can't be deleted while it is shared with"
-                f" {', '.join(grantees)}: `imagefs unshare {row.reference} {' '.join(grantees)}`"
+                f" {', '.join(grantees)}: `imagefs unshare {self._typed(row)} {' '.join(grantees)}`"
                 " first"
             )
 

@@ -80,6 +80,12 @@ class References:
             return f"{places.IMAGES.kind.value}{row.name}"
         return f"{places.REGIONS.kind.value}{row.place or LOCAL}/{row.name}"
 
+    def _typed(self, row: TreeRow) -> str:
+        """The reference that names an image of the account in a command."""
+        if row.place == self.regions.home:
+            return row.name
+        return f"regions/{row.place or LOCAL}/{row.name}"
+
     def _same_in(self, row: TreeRow, region: str) -> TreeRow | None:
         """The image of that name and tree in a region: a copy that ended before it was answered
         for is complete. None while nobody can ask the region."""

@@ -92,6 +92,50 @@ def test_what_cannot_be_done_is_said_in_one_line(shell: Shell, region: str) -> N
     shell.refused("copy", "web", "eu")
 
 
+def test_what_is_no_amount_and_no_text_is_bad_usage(shell: Shell, region: str) -> None:
+    shell("region", "add", "eu", region)
+    for days in ("nan", "inf", "-1", "1e300", "x"):
+        assert "--retain" in shell.refused("region", "gc", "eu", "--retain", days, code=2)
+        assert "--seal-after" in shell.refused("mount", "--seal-after", days, code=2)
+    for words in (("rm", "\udcff"), ("gc", "\udcff"), ("add", "us", "file:///\udcff")):
+        assert "is not UTF-8" in shell.refused("region", *words, code=2)
+    assert "is not UTF-8" in shell.refused("mount", "--region", "\udcff", code=2)
+    assert "is not UTF-8" in shell.refused("copy", "web", "\udcff", code=2)
+
+
+def test_help_on_regions(shell: Shell) -> None:
+    result = shell.run("region")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == shell("region", "--help")
+    assert "...\n" not in result.stderr.partition("Commands:")[2], "click cut a sentence short"
+
+
+def test_warnings_are_told_when_nothing_failed(shell: Shell, region: str, tmp_path: Path) -> None:
+    shell("region", "add", "eu", region)
+    shell("import", source(shell), "web")
+    shell("copy", "web", "eu")
+    (tmp_path / "eu").rename(tmp_path / "away")
+    listed = shell.run("ls", "regions")
+    assert (listed.returncode, listed.stderr.count("\n")) == (0, 1)
+    assert listed.stderr.startswith("imagefs: Region eu cannot be listed: ")
+    assert "regions/eu/web" in listed.stdout
+    assert "eu" in shell.refused("rm", "regions/eu/web", code=3)
+    assert "cannot be listed" in shell.run("--debug", "rm", "regions/eu/web").stderr
+
+
+def test_what_keeps_an_image_or_region_is_said_as_it_is_to_be_ended(
+    shell: Shell, region: str
+) -> None:
+    shell("region", "add", "eu", region)
+    shell("import", source(shell), "web")
+    shell("copy", "web", "eu")
+    shell("share", "regions/eu/web", "bob")
+    told = shell.refused("rm", "regions/eu/web")
+    assert "`imagefs unshare regions/eu/web bob`" in told
+    shell("unshare", "regions/eu/web", "bob")
+    shell("rm", "regions/eu/web")
+
+
 @pytest.mark.mount
 def test_a_mount_shows_a_region_and_commands_agree(shell: Shell, region: str) -> None:
     digest = shell("import", source(shell), "web")
@@ -118,6 +162,7 @@ def test_a_mount_shows_a_region_and_commands_agree(shell: Shell, region: str) ->
     shell.unmount()
     assert [row["reference"] for row in shell.json("ls", "images")] == ["web", "web2"]
     assert shell.json("ls", "images")[0]["digest"] == digest.strip()
+    assert "mount without `--region` first" in shell.refused("region", "rm", "eu")
 
     shell.mount()
     assert [row["reference"] for row in shell.json("ls", "images")] == ["web", "web2"]
