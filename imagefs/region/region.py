@@ -396,6 +396,11 @@ class Regions:
     def __repr__(self) -> str:
         return f"<Regions {sorted(self._regions)}>"
 
+    @staticmethod
+    def spelled(url: str) -> str:
+        """The URL as it is kept: one place has one spelling. Raises `InvalidArgument`."""
+        return RegionUrl.parse(url).text
+
     def open(self, name: str, url: str) -> Region:
         """The region of that name and place; asks nobody. Raises `InvalidArgument` for the URL."""
         with self._lock:

@@ -156,11 +156,12 @@ class RegionalImages:
             return
         if self._catalog.region(name) is not None:
             raise Exists(f"Region {name} exists already: choose another name")
-        region = self._all().open(name, url)
+        regions = self._all()
+        region = regions.open(name, regions.spelled(url))
 
         def finish(failure: ImagefsError | None) -> None:
             if failure is not None:
-                self._all().forget(name)
+                regions.forget(name)
                 raise failure
             self._catalog.add_region(name, region.url, self._now())
             self._results[key] = None

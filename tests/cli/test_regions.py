@@ -103,6 +103,15 @@ def test_what_is_no_amount_and_no_text_is_bad_usage(shell: Shell, region: str) -
     assert "is not UTF-8" in shell.refused("copy", "web", "\udcff", code=2)
 
 
+def test_a_url_is_kept_in_one_spelling(shell: Shell, region: str) -> None:
+    shell("region", "add", "eu", f"{region.replace('file', 'FILE')}/")
+    (known,) = shell.json("region", "ls")
+    assert known["url"] == region
+    shell("import", source(shell), "web")
+    shell("copy", "web", "eu")
+    assert len(shell.json("ls", "regions")) == 1
+
+
 def test_help_on_regions(shell: Shell) -> None:
     result = shell.run("region")
     assert (result.returncode, result.stdout) == (2, "")
