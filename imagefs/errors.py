@@ -54,6 +54,13 @@ class Stale(NotFound):
     errno = errno.ESTALE
 
 
+class PlaceGone(NotFound):
+    """The bucket or directory of a region is not there, or not a region: what was asked for may be
+    there all the same, so a file operation does not say that it is not."""
+
+    errno = errno.EIO
+
+
 class Exists(ImagefsError):
     errno = errno.EEXIST
     exit_code = EXIT_REFUSED

@@ -305,7 +305,7 @@ _ABSENT = absent()
 _SELINUX = b"security.selinux"
 _SELF_AND_PARENT = (b".", b"..")
 
-_TELLING = frozenset({errno.EINVAL, errno.EPERM, errno.EBUSY})
+_TELLING = frozenset({errno.EINVAL, errno.EPERM, errno.EBUSY, errno.EACCES})
 """Users see a bare errno where a reason would help: it goes to the log."""
 
 _ALARMING = frozenset({errno.EIO})

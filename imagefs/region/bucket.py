@@ -55,7 +55,7 @@ class Bucket:
     """Thread-safe; every method but the constructor and `statistics` blocks, at worst for `patience`.
 
     All raise, besides what they say: `Unreachable` when the service does not answer, `AccessDenied` for
-    credentials that are missing or wrong, `NotFound` when the bucket or directory is not there,
+    credentials that are missing or wrong, `PlaceGone` when the bucket or directory is not there,
     `InvalidArgument` for a URL that does not fit the service, `IOFailure` for other refusals. Messages
     call the region by its name, or by its URL where it has none yet.
     """

@@ -26,6 +26,7 @@ from imagefs.errors import (
     NameTooLong,
     NotADirectory,
     NotFound,
+    PlaceGone,
 )
 from imagefs.region.listed import Listed
 
@@ -196,7 +197,7 @@ class Directory:
         """The directory, which must be there: a stick that is not mounted is no empty region."""
         with self._translated(self._root):
             if not self._disk.is_directory(self._root):
-                raise NotFound(f"{self._label} is not there: {self._root} is no directory")
+                raise PlaceGone(f"{self._label} is not there: {self._root} is no directory")
             return self._disk.real_path(self._root)
 
     def _stays_inside(self, path: str, root: str) -> bool:

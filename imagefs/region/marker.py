@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from imagefs.errors import Exists, InvalidArgument, NotFound, StoreError
+from imagefs.errors import Exists, InvalidArgument, NotFound, PlaceGone, StoreError
 from imagefs.format.region import MAX_MARKER, check_marker, encode_marker
 from imagefs.region.bucket import Bucket
 from imagefs.region.layout import MARKER
@@ -45,8 +45,10 @@ def check(bucket: Bucket, region: str) -> None:
     for pause in (*_PAUSES, None):
         try:
             data = bucket.get(MARKER, limit=MAX_MARKER)
+        except PlaceGone:
+            raise
         except NotFound as error:
-            raise NotFound(
+            raise PlaceGone(
                 f"There is no region at the place of region {region}: {error}"
             ) from error
         # Some services show an object before all of it is there.

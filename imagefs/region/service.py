@@ -23,6 +23,7 @@ from imagefs.errors import (
     IOFailure,
     NoSpace,
     NotFound,
+    PlaceGone,
 )
 from imagefs.region.listed import Listed
 from imagefs.region.patience import Patience
@@ -174,8 +175,10 @@ class Service:
     def _error(self, trouble: Trouble, verb: str, key: str) -> Exception:
         label, reason = self._label, trouble.reason
         wheres = {
-            What.ABSENT: NotFound(f"{label} has no {key}" if key else f"{label} is not there"),
-            What.NO_BUCKET: NotFound(
+            What.ABSENT: (
+                NotFound(f"{label} has no {key}") if key else PlaceGone(f"{label} is not there")
+            ),
+            What.NO_BUCKET: PlaceGone(
                 f"{label} has no bucket {self._url.bucket}: make it with the tools of the service"
             ),
             What.NO_CREDENTIALS: AccessDenied(f"{label}: no credentials found ({reason})"),

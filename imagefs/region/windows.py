@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from imagefs.errors import Corrupt, ImagefsError, IOFailure, NotFound
+from imagefs.errors import Corrupt, ImagefsError, IOFailure, NotFound, PlaceGone
 from imagefs.format.record import MAX_OBJECTS, Record, decode_record, plain_length, record_size
 from imagefs.model import CHUNK_SIZE
 from imagefs.region.bucket import Bucket
@@ -159,6 +159,8 @@ class Windows:
         bucket = bucket_of(self._buckets, pack.region)
         try:
             data = bucket.get_range(pack_key(pack.name), key.offset, size)
+        except PlaceGone:
+            raise  # a stick that is not there has lost nothing
         except NotFound as error:
             raise PackGone from error
         self._cache.put(key, data)

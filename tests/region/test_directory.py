@@ -1,5 +1,6 @@
 """Regions in a directory: on the disk when they say so, and nowhere but in there."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from imagefs.errors import (
     NoSpace,
     NotADirectory,
     NotFound,
+    PlaceGone,
 )
 from imagefs.region.bucket import Bucket
 from imagefs.region.url import RegionUrl
@@ -89,8 +91,9 @@ def test_a_directory_that_is_not_there_is_no_empty_region(tmp_path: Path) -> Non
         lambda: bucket.create("x", b""),
         lambda: bucket.delete("x"),
     ):
-        with pytest.raises(NotFound, match=r"Region usb is not there: /.*/gone is no directory"):
+        with pytest.raises(PlaceGone, match=r"Region usb is not there: /.*/gone is no directory"):
             work()
+    assert PlaceGone.errno == errno.EIO, "what was asked for may be there all the same"
     assert not (tmp_path / "gone").exists()
 
 

@@ -15,7 +15,7 @@ from imagefs.errors import (
     InvalidArgument,
     IOFailure,
     NoSpace,
-    NotFound,
+    PlaceGone,
     Unreachable,
 )
 from imagefs.region.bucket import Bucket, Patience
@@ -298,7 +298,7 @@ def test_what_is_no_object_store_is_told(
         (403, "SignatureDoesNotMatch", AccessDenied, "403 SignatureDoesNotMatch"),
         (401, "Unauthorized", AccessDenied, "401 Unauthorized"),
         (400, "ExpiredToken", AccessDenied, "400 ExpiredToken"),
-        (404, "NoSuchBucket", NotFound, "Region eu has no bucket regions"),
+        (404, "NoSuchBucket", PlaceGone, "Region eu has no bucket regions"),
         (400, "AuthorizationHeaderMalformed", InvalidArgument, "say ?region="),
         (507, "Full", NoSpace, "no space left"),
         (400, "InvalidRequest", IOFailure, "400 InvalidRequest"),
@@ -399,7 +399,7 @@ def test_a_bucket_that_is_missing_is_told(
         if kind == "head":
             assert work() is None
         else:
-            assert "Region eu has no bucket nobodys" in refusal(work, NotFound)
+            assert "Region eu has no bucket nobodys" in refusal(work, PlaceGone)
 
 
 @pytest.mark.parametrize("key", ["images//ann", "images/../x", "images/a\x01\x1b[31m"])

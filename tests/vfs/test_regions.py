@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from imagefs.errors import (
     InvalidArgument,
     NotFound,
     NotPermitted,
+    PlaceGone,
     ReadOnly,
 )
 from imagefs.model import SECOND
@@ -379,6 +382,23 @@ def test_a_region_that_is_away_lists_what_is_known(
     assert here.ls("regions/eu") == ["mine", "web"]
     (region,) = here.vfs.lifecycle.regions.all()
     assert region.failure is None
+
+
+def test_what_lies_in_a_place_that_is_not_there_is_not_lost(
+    tmp_path: Path, here: Machine, there: Machine
+) -> None:
+    content = random.Random(1).randbytes(1 << 20)
+    published(there)
+    published(there, "cold", content)
+    assert here.ls("regions/eu") == ["cold", "web"]
+    assert here.read("regions/eu/web/etc/motd") == b"hello\n"
+    assert here.ls("regions/eu/cold/etc") == ["motd"]
+    (tmp_path / "eu").rename(tmp_path / "away")
+    with pytest.raises(PlaceGone, match="not there") as refused:
+        here.read("regions/eu/cold/etc/motd")
+    assert refused.value.errno == errno.EIO
+    (tmp_path / "away").rename(tmp_path / "eu")
+    assert here.read("regions/eu/cold/etc/motd") == content
 
 
 def test_regions_that_cannot_be_added(tmp_path: Path, here: Machine, url: str) -> None:
