@@ -101,9 +101,12 @@ def recover(packs: Packs, index: Index) -> None:
 def index_tail(disk: Disk, fd: int, number: int, index: Index) -> int:
     """Indexes the tail of a locked pack, cuts what is torn, returns where the pack then ends."""
     size = disk.size(fd)
-    start = max(index.indexed().get(number, 0), PACK_HEADER_SIZE)
+    known = index.indexed().get(number, 0)
+    start = max(known, PACK_HEADER_SIZE)
     if size <= start:
         return size
+    if known == 0:
+        _complete_header(disk, fd)
     # What the index points to must be durable, and nobody knows whether the crash was before that.
     disk.fdatasync(fd)
     end = _index_records(disk, fd, number, index, start, size)
@@ -115,6 +118,16 @@ def index_tail(disk: Disk, fd: int, number: int, index: Index) -> int:
         log.warning("Pack %s: the %s torn bytes behind them are cut", number, size - end)
         disk.truncate(fd, end)
     return end
+
+
+def _complete_header(disk: Disk, fd: int) -> None:
+    """Writes the header of a pack of which nothing was synced yet, where power loss took it or a
+    part of it and left what came later. What does not look like that is left as it is."""
+    header = encode_pack_header()
+    present = disk.pread(fd, PACK_HEADER_SIZE, 0)
+    torn = all(byte in (0, right) for byte, right in zip(present, header, strict=True))
+    if torn and present != header:
+        disk.pwrite(fd, header, 0)
 
 
 def _index_records(disk: Disk, fd: int, number: int, index: Index, start: int, size: int) -> int:
@@ -158,6 +171,8 @@ def _prepare(disk: Disk, fd: int, number: int, index: Index) -> int | None:
         disk.truncate(fd, 0)
         disk.pwrite(fd, encode_pack_header(), 0)
         return PACK_HEADER_SIZE
+    if known == 0:
+        _complete_header(disk, fd)
     if size < known or not has_header(disk, fd):
         log.error("Pack %s is damaged at its end or its header, nothing is added to it", number)
         return None

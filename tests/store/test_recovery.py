@@ -16,7 +16,7 @@ import pytest
 
 from imagefs.disk import Disk
 from imagefs.errors import Corrupt
-from imagefs.format.record import DATA, encode_record, object_id
+from imagefs.format.record import DATA, PACK_HEADER_SIZE, encode_record, object_id
 from imagefs.model import CHUNK_SIZE, ObjectId
 from imagefs.store import Store, StoreWriter
 from tests.store.watched import WatchedDisk
@@ -105,6 +105,21 @@ def test_a_pack_whose_creation_was_cut_short_is_used(path: Path, size: int) -> N
     pack(path, 2).write_bytes(header)
     check(path, [noise(1)])
     assert pack(path, 2).stat().st_size > CHUNK_SIZE
+    assert not pack(path, 3).exists()
+
+
+@pytest.mark.parametrize("left", [0, 10])
+@pytest.mark.parametrize("behind", [b"", bytes(5000), record(noise(2)), record(noise(2))[:500]])
+def test_a_header_that_power_loss_took_comes_back(path: Path, left: int, behind: bytes) -> None:
+    """A pack of which nothing was synced may keep what was written later, and not its header."""
+    with Store.create(path) as store:
+        put(store, [noise(1)])
+    header = pack(path).read_bytes()[:PACK_HEADER_SIZE]
+    pack(path, 2).write_bytes(header[:left] + bytes(PACK_HEADER_SIZE - left) + behind)
+    with Store.open(path) as store:
+        assert store.check_packs() == []
+        assert (object_id(noise(2)) in store) == (behind == record(noise(2)))
+    check(path, [noise(1)])
     assert not pack(path, 3).exists()
 
 
