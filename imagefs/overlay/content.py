@@ -36,8 +36,8 @@ class _Piece(NamedTuple):
 
     `place` is where the chunk lies now, None to give it a new place that starts with
     `below`. `left` is the place it gives up, `stored` the bytes of a stored chunk that
-    shows no longer. `source` stands for where `below` comes from when that may be durable:
-    then it is copied durably first, and `ready` is that copy.
+    shows no longer. `source` stands for where `below` comes from, which may be durable: so it
+    is copied durably first, and `ready` is that copy.
     """
 
     chunk: int
@@ -207,9 +207,11 @@ class Content:
                 return _Piece(chunk, begin, data, place)
             # Only chunk 0 ever lacks capacity.
             below = self._layer.heap.read_now(address, min(capacity, inode.size))
-            source = below if self._layer.heap.may_be_durable(address) else None
-            ready = self._layer.copies.find(inode.ino, chunk, source, stop)
-            return _Piece(chunk, begin, data, None, below, place, 0, source, ready)
+            if begin == 0 and stop >= len(below):
+                below = b""
+            # What was just written may be durable already: sync(2) does not ask this daemon.
+            ready = self._layer.copies.find(inode.ino, chunk, below, stop)
+            return _Piece(chunk, begin, data, None, below, place, 0, below, ready)
         oid = self._stored_id(inode, chunk)
         if oid is None:
             return _Piece(chunk, begin, data, None)

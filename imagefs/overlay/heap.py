@@ -56,11 +56,6 @@ class Heap:
         self._released: list[Range] = []
         self._warmed: set[Range] = set()
         self._unsynced = True
-        self._end = self.size()
-        self._durable_end = self._end
-        """What lies below may be durable: it was there when the last sync began, or before."""
-        self._durable: set[int] = set()
-        """Places behind that which are durable by themselves."""
 
     def __repr__(self) -> str:
         return f"<Heap {self.path}, {len(self._released)} ranges to punch>"
@@ -72,18 +67,11 @@ class Heap:
     def write(self, place: int, data: bytes | bytearray | memoryview) -> None:
         """Write at an address."""
         self._unsynced = True
-        self._end = max(self._end, place + len(data))
         self._disk.pwrite(self._fd, data, place)
 
     def write_durably(self, place: int, data: bytes) -> None:
         """Write at an address that nothing else is written to; blocks until it is durable."""
         self._disk.pwrite_durably(self._fd, data, place)
-        with self._guard:
-            self._durable.add(place)
-
-    def may_be_durable(self, place: int) -> bool:
-        """Whether what was written at an address may survive power loss already."""
-        return place < self._durable_end or place in self._durable
 
     def read_now(self, place: int, length: int) -> bytes:
         """Exactly that many bytes; raises NotReady when they are not in memory.
@@ -123,9 +111,6 @@ class Heap:
         if self._unsynced:
             # Before, so that what is written meanwhile counts for the next time.
             self._unsynced = False
-            with self._guard:
-                self._durable_end = max([self._end, *self._durable])
-                self._durable.clear()
             self._disk.fdatasync(self._fd)
 
     def renew(self, gap: Range) -> None:
