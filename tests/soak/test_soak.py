@@ -24,15 +24,14 @@ from tests.crash.test_kill import CHECKOUT
 
 pytestmark = [pytest.mark.mount, pytest.mark.root]
 
-SECONDS = float(os.environ.get("IMAGEFS_TEST_SOAK_SECONDS", "60"))
+SECONDS = float(os.environ.get("IMAGEFS_TEST_SOAK_SECONDS", "120"))
 TOGETHER = 3
 ALONE = 3
 SAMPLES_SHOWN = 40
 PAGE = os.sysconf("SC_PAGE_SIZE")
-CREEP = (16 if SECONDS >= 300 else 32) * 1024 * 1024
+CREEP = 16 * 1024 * 1024
 """Between the second and the last quarter the daemon may grow by this much: what it caches comes
-and goes, and the allocator keeps some; in a minute bounded caches still fill (9 to 17 MiB were seen).
-A leak of 30 bytes an operation is more in ten minutes."""
+and goes, and the allocator keeps some. A leak of 30 bytes an operation is more in ten minutes."""
 
 
 class Worker:
