@@ -52,7 +52,7 @@ class _Piece(NamedTuple):
 
     @property
     def needs_copy(self) -> bool:
-        return self.source is not None and self.ready is None and bool(self.below)
+        return self.ready is None and bool(self.below)
 
 
 class Content:
@@ -282,13 +282,7 @@ class Content:
         capacity = _capacity(piece)
         address = self._layer.space.take(capacity)
         taken.append((address, capacity))
-        if piece.below:
-            content = bytearray(max(stop, len(piece.below)))
-            content[: len(piece.below)] = piece.below
-            content[piece.begin : stop] = piece.data
-            heap.write(address, content)
-        else:
-            heap.write(address + piece.begin, piece.data)
+        heap.write(address + piece.begin, piece.data)
         return address, capacity
 
     def _written(self, inode: Inode, end: int, pieces: list[_Piece], placed: list[Place]) -> Inode:
